@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The Linux Kernel Library: Linux inside the calling process.
+ *
+ * A kernel is an object; a process may hold several.  Any number of threads
+ * may call at once.  Results follow Linux: zero or a positive value on success,
+ * a negative errno (asm-generic numbers, on every host) on failure; there is
+ * no errno variable.  Once a kernel has ended (halt, panic, or a CPU fault
+ * inside it) each call returns -EIO, lkl_state() tells why, lkl_log_read()
+ * still works, and lkl_destroy() frees everything.
+ *
+ * No function of this library writes to a disk's source: see struct lkl_disk.
+ *
+ * Everything between "declarations" and "end of declarations" is plain C
+ * without preprocessor conditions; the Python binding reads it as it stands.
+ */
+#ifndef LKL_H
+#define LKL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#if defined(__GNUC__) && !defined(_WIN32)
+#pragma GCC visibility push(default)
+#endif
+
+/* declarations */
+
+/* ---- Life of a kernel -------------------------------------------------- */
+
+struct lkl_kernel;
+
+/* lkl_options.flags: load with the host's dlopen, so that debuggers see it. */
+#define LKL_OPTION_DLOPEN 0x1
+
+struct lkl_options {
+	const char *image;	  /* path of the kernel image file */
+	uint64_t memory;	  /* bytes of kernel RAM; 0: 128 MiB */
+	const char *command_line; /* more kernel parameters, or NULL */
+	uint32_t flags;
+	uint32_t log_size; /* bytes of log kept; 0: 256 KiB */
+};
+
+#define LKL_STATE_LOADED 0
+#define LKL_STATE_RUNNING 1
+#define LKL_STATE_HALTED 2
+#define LKL_STATE_PANICKED 3
+#define LKL_STATE_FAULTED 4
+
+/* Loads the kernel image; nothing of it runs yet. */
+int lkl_init(struct lkl_kernel **kernel, const struct lkl_options *options);
+
+/* Boots it; returns when system calls can be made. */
+int lkl_start_kernel(struct lkl_kernel *kernel);
+
+/* Unmounts what lkl_mount_dev mounted, syncs, and ends the kernel in order. */
+int lkl_halt(struct lkl_kernel *kernel);
+
+/*
+ * Frees a kernel in any state, its disks closed.  No other thread may be inside
+ * a call or call again.
+ */
+void lkl_destroy(struct lkl_kernel *kernel);
+
+/* One of LKL_STATE_*. */
+int lkl_state(const struct lkl_kernel *kernel);
+
+/* Linux' release, as "6.12.117"; valid from lkl_init on. */
+const char *lkl_release(const struct lkl_kernel *kernel);
+
+/* Nanoseconds that lkl_start_kernel took; 0 before. */
+uint64_t lkl_boot_time(const struct lkl_kernel *kernel);
+
+/*
+ * The kernel's log: copies at most size bytes that follow position *position
+ * (bytes since boot), advances it, and returns the number copied.  A reader
+ * that fell behind the ring's tail is moved to the oldest byte kept.
+ */
+size_t lkl_log_read(struct lkl_kernel *kernel, uint64_t *position, char *buffer,
+		    size_t size);
+
+/* "ENOENT" and "No such file or directory" for -2 or 2; never NULL. */
+const char *lkl_errno_name(int error);
+const char *lkl_strerror(int error);
+
+/* ---- Disks ------------------------------------------------------------- */
+
+/*
+ * Callbacks may come from any thread, one at a time per disk.  Each returns 0
+ * or a negative errno, which the kernel sees as an I/O error.
+ */
+struct lkl_disk_operations {
+	/* Fills all of buffer; the range lies inside the disk. */
+	int (*read)(void *opaque, uint64_t offset, void *buffer, size_t length);
+	/*
+	 * Optional, for disks that are not evidence (scratch disks of tests).
+	 * Without it a write fails, or goes into the overlay.
+	 */
+	int (*write)(void *opaque, uint64_t offset, const void *buffer,
+		     size_t length);
+	/* Optional: called once, at removal or lkl_destroy. */
+	void (*close)(void *opaque);
+};
+
+struct lkl_disk {
+	const struct lkl_disk_operations *operations; /* or NULL: use fd */
+	void *opaque;
+	/*
+	 * The fast path for a plain file or block device: read by position
+	 * by the library itself.  The library never writes to it; the caller
+	 * keeps it open until the disk is removed and closes it.
+	 */
+	int64_t fd;
+	uint64_t size;	     /* bytes; a partial last block reads as zeros */
+	uint32_t block_size; /* logical: 512, 1024, 2048, 4096; 0: 512 */
+	uint32_t flags;	     /* must be 0 */
+	/*
+	 * Bytes of an in-memory copy-on-write overlay: writes go there and
+	 * are forgotten with the disk; beyond it a write fails with ENOSPC.
+	 * 0: no overlay, the disk is read-only to the kernel.
+	 */
+	uint64_t overlay_limit;
+};
+
+struct lkl_disk_statistics {
+	uint64_t read_requests;
+	uint64_t read_bytes;
+	uint64_t read_errors;
+	uint64_t write_requests;
+	uint64_t write_bytes;
+	uint64_t write_errors;	/* rejected, or overlay full */
+	uint64_t overlay_bytes; /* memory held by the overlay */
+};
+
+/* Adds a disk at run time; returns its number (>= 0) or a negative errno. */
+int lkl_disk_add(struct lkl_kernel *kernel, const struct lkl_disk *disk);
+
+/* Removes it: -EBUSY while something of it is mounted. */
+int lkl_disk_remove(struct lkl_kernel *kernel, int disk);
+
+int lkl_disk_statistics(struct lkl_kernel *kernel, int disk,
+			struct lkl_disk_statistics *statistics);
+
+/*
+ * Path in the kernel's /dev of a disk (partition 0) or of one of its
+ * partitions, which may be beyond 15, with its node present.  Returns its
+ * length or a negative errno.
+ */
+int lkl_disk_device(struct lkl_kernel *kernel, int disk, uint32_t partition,
+		    char *path, size_t size);
+
+struct lkl_partition {
+	uint32_t number; /* as the kernel counts: from 1, with gaps */
+	uint32_t read_only;
+	uint64_t start; /* bytes */
+	uint64_t size;	/* bytes */
+};
+
+/*
+ * The partitions the kernel found, ordered by number: fills at most count and
+ * returns how many there are.
+ */
+int lkl_disk_partitions(struct lkl_kernel *kernel, int disk,
+			struct lkl_partition *partitions, size_t count);
+
+/* ---- Mounts ------------------------------------------------------------ */
+
+/*
+ * Mounts a disk (partition 0) or partition below /mnt and writes the mount
+ * point's path to path.  MS_NODEV, MS_NOSUID and MS_NOEXEC are always
+ * added to flags.  options is comma-separated, or NULL.
+ */
+int lkl_mount_dev(struct lkl_kernel *kernel, int disk, uint32_t partition,
+		  const char *type, uint32_t flags, const char *options,
+		  char *path, size_t size);
+/* Unmounts what stands at path and removes the mount point. */
+int lkl_umount(struct lkl_kernel *kernel, const char *path);
+
+/* ---- Bulk calls -------------------------------------------------------- */
+
+/*
+ * What statx(2) tells, packed.  A field whose LKL_STATX_* bit is not
+ * in mask was not known to the file system and is 0.
+ */
+struct lkl_stat {
+	uint32_t mask;
+	uint16_t mode; /* type and permissions */
+	uint16_t reserved;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t links;
+	uint32_t block_size;
+	uint64_t inode;
+	uint64_t size;
+	uint64_t blocks; /* of 512 bytes */
+	uint64_t attributes;
+	uint32_t device_major; /* of the file system */
+	uint32_t device_minor;
+	uint32_t special_major; /* of a device node */
+	uint32_t special_minor;
+	int64_t access_seconds;
+	int64_t modify_seconds;
+	int64_t change_seconds;
+	int64_t birth_seconds;
+	uint32_t access_nanoseconds;
+	uint32_t modify_nanoseconds;
+	uint32_t change_nanoseconds;
+	uint32_t birth_nanoseconds;
+};
+
+/* One record of lkl_read_directory and lkl_walk_read; 8-byte aligned. */
+struct lkl_entry {
+	uint32_t record_size; /* bytes to the next record */
+	uint16_t name_length; /* bytes; the name follows this struct */
+	uint8_t type;	      /* LKL_DT_*; from the mode when stat succeeded */
+	uint8_t reserved;
+	int32_t error;	    /* 0, or the negative errno that stat gave */
+	uint32_t depth;	    /* walk: 1 for entries of the start directory */
+	uint64_t directory; /* walk: number of the directory it stands in */
+	uint64_t number;    /* walk: number of this directory, else 0 */
+	struct lkl_stat stat;
+	/* char name[name_length]: raw bytes, a NUL after them */
+};
+
+/*
+ * Reads the next entries of an open directory, without "." and "..", into
+ * buffer as records one after another.  Returns the bytes filled, 0 at the
+ * end, -EINVAL when not even one fits (65,536 is always enough).  The place is
+ * that of the file descriptor: rewind by lkl_sys_lseek.
+ */
+int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
+			   void *buffer, size_t size);
+
+struct lkl_walk;
+
+/*
+ * Walks the tree below an open directory, by handles, never following a
+ * symbolic link nor leaving its file system.  Directories are numbered in the
+ * order met, the start being 0.  A directory that cannot be read gives one more
+ * record with its own number, an empty name, and the error; so do one that is
+ * its own ancestor (ELOOP) and one deeper than max_depth (ENAMETOOLONG; 0:
+ * 4096).
+ */
+int lkl_walk_open(struct lkl_kernel *kernel, int directory, uint32_t max_depth,
+		  struct lkl_walk **walk);
+/* As lkl_read_directory. */
+int64_t lkl_walk_read(struct lkl_walk *walk, void *buffer, size_t size);
+void lkl_walk_close(struct lkl_walk *walk);
+
+/*
+ * Opens a regular file for reading, never anything else: a fifo or device
+ * gives -EINVAL, a directory -EISDIR, a link -ELOOP.
+ */
+int lkl_open_file(struct lkl_kernel *kernel, int directory, const char *name);
+
+/* Reads until length bytes or the end; returns the bytes read. */
+int64_t lkl_read_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
+		      void *buffer, size_t length);
+
+/* lkl_copy_file.flags: holes are skipped in the target, which must be new. */
+#define LKL_COPY_SPARSE 0x1
+
+/* Non-zero from progress cancels with -ECANCELED. */
+typedef int (*lkl_progress)(void *opaque, uint64_t bytes);
+
+/*
+ * Copies length bytes (UINT64_MAX: to the end) from offset of an open file to
+ * the host's file descriptor, in large pieces, at the descriptor's position.
+ * Returns the bytes that the target grew by, or a negative errno;
+ * *host_error is 1 when that errno is the host's and not the kernel's.
+ */
+int64_t lkl_copy_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
+		      uint64_t length, int host_fd, uint32_t flags,
+		      lkl_progress progress, void *opaque, int *host_error);
+
+/*
+ * All extended attributes of an entry (a link's own), as records: u32 name
+ * length, u32 value length, name, value, padding to 8.  name may be "" for
+ * the directory itself.  Returns the bytes filled, -ERANGE when buffer is
+ * too small (512 KiB is enough unless a file system goes beyond Linux' own
+ * limits).
+ */
+int64_t lkl_read_xattrs(struct lkl_kernel *kernel, int directory,
+			const char *name, void *buffer, size_t size);
+
+/* lkl_export.flags */
+#define LKL_EXPORT_OWNER 0x1	 /* keep uid and gid (needs the right to) */
+#define LKL_EXPORT_XATTRS 0x2	 /* keep extended attributes */
+#define LKL_EXPORT_SPECIAL 0x4	 /* create devices, fifos and sockets */
+#define LKL_EXPORT_OVERWRITE 0x8 /* replace files that exist */
+#define LKL_EXPORT_CONTENTS                                                    \
+	0x10 /* a directory's contents, into target itself */
+
+struct lkl_export_progress {
+	uint64_t entries; /* done or failed */
+	uint64_t bytes;	  /* of file data written */
+	uint64_t errors;
+};
+
+struct lkl_export {
+	uint32_t flags;
+	uint32_t max_depth; /* 0: 4096 */
+	/* Called now and then; non-zero cancels. */
+	int (*progress)(void *opaque,
+			const struct lkl_export_progress *progress);
+	/*
+	 * Called for each entry that was not kept whole: path relative to the
+	 * source, raw bytes; operation as "open", "read", "write", "owner";
+	 * error a negative errno, of the host when host is 1.
+	 */
+	void (*failed)(void *opaque, const char *path, size_t length,
+		       const char *operation, int error, int host);
+	void *opaque;
+};
+
+/*
+ * Copies an entry of the kernel, with all below it, to the host: into the
+ * directory host_directory under the name target.  Bytes, holes, times (ns),
+ * modes, links (hard and symbolic), empty directories are kept.  A file is
+ * written as "target.part" and renamed when whole.  Never writes outside
+ * host_directory, and follows no link of the host.  Failures of single entries
+ * are reported and do not stop it.  Returns 0, or a negative errno when nothing
+ * could be begun or it was cancelled.
+ */
+int lkl_export(struct lkl_kernel *kernel, int directory, const char *name,
+	       int host_directory, const char *target,
+	       const struct lkl_export *request,
+	       struct lkl_export_progress *result);
+
+/*
+ * Memory for direct I/O (LKL_O_DIRECT), from the kernel's own RAM: page
+ * aligned, at most 16 MiB apiece; NULL when there is none.
+ */
+void *lkl_mem_alloc(struct lkl_kernel *kernel, size_t size);
+void lkl_mem_free(struct lkl_kernel *kernel, void *memory, size_t size);
+
+/* ---- System calls ------------------------------------------------------ */
+
+/* Any system call by the kernel's number (asm-generic/unistd.h). */
+int64_t lkl_syscall(struct lkl_kernel *kernel, int64_t number,
+		    const int64_t arguments[6]);
+
+#define LKL_AT_FDCWD (-100)
+#define LKL_AT_SYMLINK_NOFOLLOW 0x100
+#define LKL_AT_REMOVEDIR 0x200
+#define LKL_AT_EMPTY_PATH 0x1000
+
+#define LKL_O_RDONLY 0x0
+#define LKL_O_WRONLY 0x1
+#define LKL_O_RDWR 0x2
+#define LKL_O_CREAT 0x40
+#define LKL_O_EXCL 0x80
+#define LKL_O_TRUNC 0x200
+#define LKL_O_APPEND 0x400
+#define LKL_O_NONBLOCK 0x800
+#define LKL_O_DIRECT 0x4000
+#define LKL_O_LARGEFILE 0x8000
+#define LKL_O_DIRECTORY 0x10000
+#define LKL_O_NOFOLLOW 0x20000
+#define LKL_O_NOATIME 0x40000
+#define LKL_O_CLOEXEC 0x80000
+#define LKL_O_PATH 0x200000
+
+#define LKL_SEEK_SET 0
+#define LKL_SEEK_CUR 1
+#define LKL_SEEK_END 2
+#define LKL_SEEK_DATA 3
+#define LKL_SEEK_HOLE 4
+
+#define LKL_S_IFMT 0xf000
+#define LKL_S_IFSOCK 0xc000
+#define LKL_S_IFLNK 0xa000
+#define LKL_S_IFREG 0x8000
+#define LKL_S_IFBLK 0x6000
+#define LKL_S_IFDIR 0x4000
+#define LKL_S_IFCHR 0x2000
+#define LKL_S_IFIFO 0x1000
+
+#define LKL_DT_UNKNOWN 0
+#define LKL_DT_FIFO 1
+#define LKL_DT_CHR 2
+#define LKL_DT_DIR 4
+#define LKL_DT_BLK 6
+#define LKL_DT_REG 8
+#define LKL_DT_LNK 10
+#define LKL_DT_SOCK 12
+
+#define LKL_MS_RDONLY 0x1
+#define LKL_MS_NOSUID 0x2
+#define LKL_MS_NODEV 0x4
+#define LKL_MS_NOEXEC 0x8
+#define LKL_MS_REMOUNT 0x20
+#define LKL_MS_NOATIME 0x400
+#define LKL_MS_BIND 0x1000
+
+#define LKL_MNT_FORCE 0x1
+#define LKL_MNT_DETACH 0x2
+
+#define LKL_STATX_TYPE 0x1
+#define LKL_STATX_MODE 0x2
+#define LKL_STATX_NLINK 0x4
+#define LKL_STATX_UID 0x8
+#define LKL_STATX_GID 0x10
+#define LKL_STATX_ATIME 0x20
+#define LKL_STATX_MTIME 0x40
+#define LKL_STATX_CTIME 0x80
+#define LKL_STATX_INO 0x100
+#define LKL_STATX_SIZE 0x200
+#define LKL_STATX_BLOCKS 0x400
+#define LKL_STATX_BASIC_STATS 0x7ff
+#define LKL_STATX_BTIME 0x800
+
+struct lkl_timespec {
+	int64_t tv_sec;
+	int64_t tv_nsec;
+};
+
+struct lkl_statx_timestamp {
+	int64_t tv_sec;
+	uint32_t tv_nsec;
+	int32_t reserved;
+};
+
+/* struct statx of include/uapi/linux/stat.h */
+struct lkl_statx {
+	uint32_t stx_mask;
+	uint32_t stx_blksize;
+	uint64_t stx_attributes;
+	uint32_t stx_nlink;
+	uint32_t stx_uid;
+	uint32_t stx_gid;
+	uint16_t stx_mode;
+	uint16_t spare0;
+	uint64_t stx_ino;
+	uint64_t stx_size;
+	uint64_t stx_blocks;
+	uint64_t stx_attributes_mask;
+	struct lkl_statx_timestamp stx_atime;
+	struct lkl_statx_timestamp stx_btime;
+	struct lkl_statx_timestamp stx_ctime;
+	struct lkl_statx_timestamp stx_mtime;
+	uint32_t stx_rdev_major;
+	uint32_t stx_rdev_minor;
+	uint32_t stx_dev_major;
+	uint32_t stx_dev_minor;
+	uint64_t stx_mnt_id;
+	uint32_t stx_dio_mem_align;
+	uint32_t stx_dio_offset_align;
+	uint64_t spare3[12];
+};
+
+/* struct statfs64 of include/uapi/asm-generic/statfs.h */
+struct lkl_statfs {
+	int64_t f_type;
+	int64_t f_bsize;
+	int64_t f_blocks;
+	int64_t f_bfree;
+	int64_t f_bavail;
+	int64_t f_files;
+	int64_t f_ffree;
+	int32_t f_fsid[2];
+	int64_t f_namelen;
+	int64_t f_frsize;
+	int64_t f_flags;
+	int64_t f_spare[4];
+};
+
+/* struct linux_dirent64 of include/linux/dirent.h */
+struct lkl_linux_dirent64 {
+	uint64_t d_ino;
+	int64_t d_off;
+	uint16_t d_reclen;
+	uint8_t d_type;
+	/* char d_name[]: NUL-terminated, from byte 19 on */
+};
+
+/*
+ * One function per system call.  Their numbers and argument counts are taken
+ * from the kernel source at build time (liblkl/host/syscalls.py).
+ */
+int64_t lkl_sys_openat(struct lkl_kernel *kernel, int dirfd, const char *path,
+		       int flags, uint32_t mode);
+int64_t lkl_sys_close(struct lkl_kernel *kernel, int fd);
+int64_t lkl_sys_read(struct lkl_kernel *kernel, int fd, void *buffer,
+		     size_t size);
+int64_t lkl_sys_write(struct lkl_kernel *kernel, int fd, const void *buffer,
+		      size_t size);
+int64_t lkl_sys_pread64(struct lkl_kernel *kernel, int fd, void *buffer,
+			size_t size, int64_t offset);
+int64_t lkl_sys_pwrite64(struct lkl_kernel *kernel, int fd, const void *buffer,
+			 size_t size, int64_t offset);
+int64_t lkl_sys_lseek(struct lkl_kernel *kernel, int fd, int64_t offset,
+		      int whence);
+int64_t lkl_sys_getdents64(struct lkl_kernel *kernel, int fd, void *buffer,
+			   uint32_t size);
+int64_t lkl_sys_statx(struct lkl_kernel *kernel, int dirfd, const char *path,
+		      int flags, uint32_t mask, struct lkl_statx *statx);
+int64_t lkl_sys_readlinkat(struct lkl_kernel *kernel, int dirfd,
+			   const char *path, char *buffer, int size);
+int64_t lkl_sys_statfs(struct lkl_kernel *kernel, const char *path,
+		       struct lkl_statfs *statfs);
+int64_t lkl_sys_fstatfs(struct lkl_kernel *kernel, int fd,
+			struct lkl_statfs *statfs);
+int64_t lkl_sys_lgetxattr(struct lkl_kernel *kernel, const char *path,
+			  const char *name, void *value, size_t size);
+int64_t lkl_sys_fgetxattr(struct lkl_kernel *kernel, int fd, const char *name,
+			  void *value, size_t size);
+int64_t lkl_sys_llistxattr(struct lkl_kernel *kernel, const char *path,
+			   char *list, size_t size);
+int64_t lkl_sys_flistxattr(struct lkl_kernel *kernel, int fd, char *list,
+			   size_t size);
+int64_t lkl_sys_lsetxattr(struct lkl_kernel *kernel, const char *path,
+			  const char *name, const void *value, size_t size,
+			  int flags);
+int64_t lkl_sys_mount(struct lkl_kernel *kernel, const char *source,
+		      const char *target, const char *type, uint64_t flags,
+		      const void *data);
+int64_t lkl_sys_umount2(struct lkl_kernel *kernel, const char *path, int flags);
+int64_t lkl_sys_mkdirat(struct lkl_kernel *kernel, int dirfd, const char *path,
+			uint32_t mode);
+int64_t lkl_sys_mknodat(struct lkl_kernel *kernel, int dirfd, const char *path,
+			uint32_t mode, uint32_t device);
+int64_t lkl_sys_unlinkat(struct lkl_kernel *kernel, int dirfd, const char *path,
+			 int flags);
+int64_t lkl_sys_linkat(struct lkl_kernel *kernel, int dirfd, const char *path,
+		       int new_dirfd, const char *new_path, int flags);
+int64_t lkl_sys_symlinkat(struct lkl_kernel *kernel, const char *target,
+			  int dirfd, const char *path);
+int64_t lkl_sys_renameat2(struct lkl_kernel *kernel, int dirfd,
+			  const char *path, int new_dirfd, const char *new_path,
+			  uint32_t flags);
+int64_t lkl_sys_ftruncate(struct lkl_kernel *kernel, int fd, int64_t size);
+int64_t lkl_sys_fallocate(struct lkl_kernel *kernel, int fd, int mode,
+			  int64_t offset, int64_t length);
+int64_t lkl_sys_fchmodat(struct lkl_kernel *kernel, int dirfd, const char *path,
+			 uint32_t mode);
+int64_t lkl_sys_fchownat(struct lkl_kernel *kernel, int dirfd, const char *path,
+			 uint32_t uid, uint32_t gid, int flags);
+int64_t lkl_sys_utimensat(struct lkl_kernel *kernel, int dirfd,
+			  const char *path, const struct lkl_timespec times[2],
+			  int flags);
+int64_t lkl_sys_fsync(struct lkl_kernel *kernel, int fd);
+int64_t lkl_sys_sync(struct lkl_kernel *kernel);
+int64_t lkl_sys_ioctl(struct lkl_kernel *kernel, int fd, uint32_t request,
+		      void *argument);
+int64_t lkl_sys_fcntl(struct lkl_kernel *kernel, int fd, int command,
+		      int64_t argument);
+int64_t lkl_sys_dup(struct lkl_kernel *kernel, int fd);
+int64_t lkl_sys_gettid(struct lkl_kernel *kernel);
+int64_t lkl_sys_getpid(struct lkl_kernel *kernel);
+int64_t lkl_sys_getppid(struct lkl_kernel *kernel);
+
+/* end of declarations */
+
+#if defined(__GNUC__) && !defined(_WIN32)
+#pragma GCC visibility pop
+#endif
+#ifdef __cplusplus
+}
+#endif
+
+#endif
