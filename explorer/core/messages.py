@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The texts of errors: one clear line that names the thing and what to do.
+
+The only place with such texts; the command line prints them and the window shows them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from explorer.core.errors import ExplorerError, KernelError
+
+TEXTS: dict[str, str] = {
+    # What the user opened
+    "source.missing": "{path}: there is no such file",
+    "source.rights": "{path}: no right to read it; devices usually need an administrator",
+    "source.directory": "{path}: this is a folder of the host; open an image file or a device",
+    "source.kind": "{path}: neither a file nor a disk; open an image file or a block device",
+    "source.empty": "{path}: the file is empty",
+    "source.unreadable": "{path}: cannot be read: {reason}",
+    "source.changed": "{path}: the file became shorter while it was open",
+    # Images
+    "image.unsupported-format": "{path}: {format} cannot be read yet; convert it to a raw image",
+    "image.unknown-name": "{format}: no such image format; known are {known}",
+    "image.not-an-image": (
+        "{path}: neither a partition table nor a file system was recognised in it"
+    ),
+    # Volumes
+    "volume.none": "{path}: no volume with a file system that can be opened; {found}",
+    "volume.choose": (
+        "{path}: has several volumes; choose one with --volume N, label or UUID:\n{list}"
+    ),
+    "volume.missing": "{path}: no volume {wanted}; there are:\n{list}",
+    "volume.ambiguous": "{path}: {wanted} names several volumes; choose by number:\n{list}",
+    "volume.unknown": "{volume}: no file system was recognised on it",
+    "volume.refused": "{volume}: {title} cannot be opened: {why}",
+    "volume.mount": "{volume}: Linux could not mount it as {type}: {reason}{said}",
+    # Kernel
+    "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
+    "kernel.load": "{path}: cannot be loaded: {reason}",
+    "kernel.ended": "the kernel in this process has ended ({state}) at {call}{said}",
+    # Host
+    "export.target": "{path}: cannot be written: {reason}",
+    "export.exists": "{path}: exists already",
+    "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",
+    "export.missing-folder": "{path}: there is no such folder to copy into",
+    "export.directory": "{path}: a folder is not copied without -r",
+    "export.cancelled": "cancelled",
+    "export.incomplete": "{errors} of {entries} entries could not be copied whole",
+    # Between processes
+    "engine.lost": "the process that read the image ended ({exit}){said}",
+    "record.entry": "a damaged record came from the engine: {reason}",
+    "record.error": "a damaged error came from the engine: {reason}",
+    "record.volume": "a damaged volume came from the engine: {reason}",
+    # Inside the image
+    "path.directory": "{path}: is a folder in the image, not a file",
+    "path.not-a-file": "{path}: is a {type} in the image, not a file",
+    "path.not-a-directory": "{path}: is no folder in the image",
+}
+
+# What the common ones among the kernel's errors mean to a person.
+ERRNO_TEXTS: dict[str, str] = {
+    "ENOENT": "no such file or folder in the image",
+    "ENOTDIR": "a part of the path is no folder in the image",
+    "EISDIR": "is a folder in the image, not a file",
+    "ELOOP": "too many links, or a link where none is followed",
+    "EACCES": "the file system refuses it",
+    "ENAMETOOLONG": "the name is too long for the file system",
+    "EIO": "the image cannot be read there, or is damaged",
+    "EUCLEAN": "the file system is damaged there",
+    "EBADMSG": "the file system is damaged there (a checksum is wrong)",
+    "EFSCORRUPTED": "the file system is damaged there",
+    "EOPNOTSUPP": "the file system does not support it",
+    "ENOKEY": "it is encrypted, and the key is not there",
+    "ENOMEM": "the kernel's memory is used up",
+    "ENOSPC": "the memory for changes of this session is used up",
+    "ECANCELED": "cancelled",
+}
+
+
+class _Gaps(dict[str, object]):
+    """Parameters of a text; one that is not given is empty, never a second error."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _kernel_said(log: object) -> str:
+    """The kernel's last words, as the end of a one-line text."""
+    if isinstance(log, list) and log:
+        return f" (the kernel says: {log[-1]})"
+    return ""
+
+
+def describe(error: BaseException) -> str:
+    """One clear line about an error (a list of volumes to choose from may follow it)."""
+    if isinstance(error, KernelError) and error.code == "kernel.call":
+        reason = ERRNO_TEXTS.get(error.name) or error.strerror or error.name
+        named = f"{error.path}: " if error.path else ""
+        return f"{named}{reason} ({error.call}: {error.name})"
+    if isinstance(error, ExplorerError):
+        text = TEXTS.get(error.code)
+        if text is None:
+            return str(error)
+        params = _Gaps(error.params)
+        params["said"] = _kernel_said(error.params.get("log"))
+        return text.format_map(params)
+    if isinstance(error, OSError) and error.strerror:
+        named = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return f"{named}{error.strerror}"
+    return f"{type(error).__name__}: {error}"
