@@ -1,0 +1,8 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Messages and framing between the window and its engine.
+
+Both ends import this room, so it holds the one protocol version. It does no input or output of
+its own, and believes nothing before it is checked: the engine parses hostile bytes, and whoever
+reads its frames is protected by the checks made here.
+"""
