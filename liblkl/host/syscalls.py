@@ -42,8 +42,9 @@ class MismatchError(Exception):
 
 
 class Parameter(NamedTuple):
-    """One parameter of a declaration, `array` written as the pointer it is."""
+    """One parameter: its C text, its type (an array's is a pointer) and its name."""
 
+    text: str
     type: str
     name: str
 
@@ -86,7 +87,7 @@ def parse_parameter(call: str, text: str) -> Parameter:
     type_ = match["type"].strip() + (" *" if match["array"] else "")
     if not type_.endswith("*") and type_ not in SIGNED | UNSIGNED:
         raise MismatchError(f"lkl.h: {call}: parameter '{text}' has no known width")
-    return Parameter(type_, match["name"])
+    return Parameter(text, type_, match["name"])
 
 
 def parse_header(text: str) -> list[Call]:
@@ -155,7 +156,7 @@ def check(call: Call, table: dict[str, KernelCall], prototypes: dict[str, list[s
         fits = "*" in other or (parameter.is_pointer and other.startswith("unsigned long "))
         if fits != parameter.is_pointer:
             raise MismatchError(
-                f"lkl_sys_{call.name}: '{parameter.type} {parameter.name}' of lkl.h "
+                f"lkl_sys_{call.name}: '{parameter.text}' of lkl.h "
                 f"is '{other}' of {function} in the kernel"
             )
     return number
@@ -173,7 +174,7 @@ def widen(parameter: Parameter) -> str:
 def emit_call(call: Call) -> str:
     """The C function of a call."""
     declared = ["struct lkl_kernel *kernel"]
-    declared += [f"{parameter.type} {parameter.name}" for parameter in call.parameters]
+    declared += [parameter.text for parameter in call.parameters]
     values = ", ".join(widen(parameter) for parameter in call.parameters) or "0"
     return (
         f"\nint64_t lkl_sys_{call.name}({', '.join(declared)})\n"
