@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The bootstrap: what it decides, and what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import dev
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_packages_are_named_once_with_a_reason() -> None:
+    names = [name for group in dev.PACKAGES for name in group.names]
+    assert len(set(names)) == len(names)
+    for group in dev.PACKAGES:
+        assert group.reason
+
+
+def test_installed_packages_include_what_they_provide() -> None:
+    installed = dev.installed_packages()
+    assert "dpkg" in installed
+    # Provided by awk's implementations, never a package of its own.
+    assert "awk" in installed
+
+
+def test_only_missing_packages_are_asked_for() -> None:
+    names = {name for group in dev.PACKAGES for name in group.names}
+    assert dev.missing_packages(names) == []
+    assert dev.missing_packages(names - {"bc", "xvfb"}) == ["bc", "xvfb"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "screen"),
+    [
+        ({}, False),
+        ({"DISPLAY": ""}, False),
+        ({"DISPLAY": ":0"}, True),
+        ({"WAYLAND_DISPLAY": "wayland-0"}, True),
+        ({"QT_QPA_PLATFORM": "offscreen"}, True),
+    ],
+)
+def test_a_screen_is_found_by_the_environment(environment: dict[str, str], screen: bool) -> None:
+    assert dev.has_screen(environment) is screen
+
+
+@pytest.mark.parametrize(
+    ("line", "counts"),
+    [
+        ("ok 1 - boots\n", dev.Counts(1, 0, 0)),
+        ("not ok 2 - halts\n", dev.Counts(0, 1, 0)),
+        ("ok 3 - as root # SKIP needs root\n", dev.Counts(0, 0, 1)),
+        ("# ok 4 in a comment\n", dev.Counts(0, 0, 0)),
+        ("1..4\n", dev.Counts(0, 0, 0)),
+        ("okay\n", dev.Counts(0, 0, 0)),
+    ],
+)
+def test_lines_of_tap_are_counted(line: str, counts: dev.Counts) -> None:
+    assert dev.count_tap(line) == counts
+
+
+def test_the_last_line_counts_passed_and_failed() -> None:
+    total = dev.Counts(3, 1, 0)
+    assert str(total) == "3 passed, 1 failed"
+    total.add(dev.Counts(1, 0, 2))
+    assert str(total) == "4 passed, 1 failed, 2 skipped"
+
+
+def test_lines_come_one_by_one_and_the_last_may_lack_its_end() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"one\ntwo\nthr")
+    os.write(writer, b"ee")
+    os.close(writer)
+    ticks: list[None] = []
+    assert list(dev.iter_lines(reader, lambda: ticks.append(None))) == [
+        b"one\n",
+        b"two\n",
+        b"three\n",
+    ]
+    assert ticks
+    os.close(reader)
+
+
+def test_a_digest_depends_on_content_and_name() -> None:
+    one, two = ROOT / "LICENSE", ROOT / "pyproject.toml"
+    assert dev.digest(one) == dev.digest(one)
+    assert dev.digest(one) != dev.digest(two)
+    assert dev.digest(one, text="3.11") != dev.digest(one, text="3.12")
+
+
+def test_a_step_that_fails_shows_its_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev, "BUILD", tmp_path)
+    program = "print('the reason'); raise SystemExit(3)"
+    with pytest.raises(dev.DevError, match=r"a bad step failed \(status 3\)"):
+        dev.run_step("a bad step", [sys.executable, "-c", program])
+    assert "the reason" in capfd.readouterr().err
+    assert (tmp_path / "log" / "a-bad-step.log").read_text() == "the reason\n"
+
+
+def test_a_step_shows_its_lines_when_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dev, "BUILD", tmp_path)
+    dev.run_step("stages", [sys.executable, "-c", "print('stage one')"], show=True)
+    assert capfd.readouterr().out == "stage one\n"
+    dev.run_step("quiet", [sys.executable, "-c", "print('detail')"])
+    out = capfd.readouterr().out
+    assert out.startswith("quiet: ")
+    assert "detail" not in out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.94, "59.9 s"), (60, "1 min 0 s"), (3725, "62 min 5 s")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert dev.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [((), 2), (("fly",), 2), (("--help",), 0), (("run", "a", "b"), 1)]
+)
+def test_wrong_use_is_answered_with_usage(arguments: tuple[str, ...], status: int) -> None:
+    done = subprocess.run([ROOT / "dev", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    said = done.stdout + done.stderr
+    assert "./dev setup" in said or "one image at most" in said
