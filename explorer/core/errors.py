@@ -83,8 +83,8 @@ class KernelError(ExplorerError, OSError):
         super().__init__(
             code, errno=errno, name=name, call=call, reason=reason, path=path, log=log or []
         )
-        self.errno = errno
-        self.strerror = reason or name
+        self.errno = self.number = errno
+        self.strerror = self.reason = reason or name
         self.name = name
         self.call = call
         self.path = path

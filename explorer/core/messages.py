@@ -39,7 +39,7 @@ TEXTS: dict[str, str] = {
     # Kernel
     "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
     "kernel.load": "{path}: cannot be loaded: {reason}",
-    "kernel.ended": "the kernel in this process has ended ({state}) at {call}{said}",
+    "kernel.ended": "the kernel in this process has ended ({reason}) at {call}{said}",
     # Host
     "export.target": "{path}: cannot be written: {reason}",
     "export.exists": "{path}: exists already",
@@ -52,6 +52,7 @@ TEXTS: dict[str, str] = {
     "engine.lost": "the process that read the image ended ({exit}){said}",
     "record.entry": "a damaged record came from the engine: {reason}",
     "record.error": "a damaged error came from the engine: {reason}",
+    "record.xattr": "a damaged extended attribute came from the engine: {reason}",
     "record.volume": "a damaged volume came from the engine: {reason}",
     # Inside the image
     "path.directory": "{path}: is a folder in the image, not a file",

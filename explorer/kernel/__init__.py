@@ -1,0 +1,26 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python side of the Linux Kernel Library.
+
+The only room that knows cffi. Everything here speaks of kernels, disks, mounts, directories and
+files, with names as bytes and errors as :exc:`KernelError`; it knows no image format and no file
+system.
+"""
+
+from __future__ import annotations
+
+from explorer.kernel.files import Directory, ExportFailure, ExportResult, File, Walk
+from explorer.kernel.kernel import Disk, DiskSource, Kernel, Mount, Partition
+
+__all__ = [
+    "Directory",
+    "Disk",
+    "DiskSource",
+    "ExportFailure",
+    "ExportResult",
+    "File",
+    "Kernel",
+    "Mount",
+    "Partition",
+    "Walk",
+]

@@ -1,0 +1,308 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+# ruff: noqa: D102  (the functions are documented where they are declared)
+"""The C library, as the header declares it.
+
+cffi in ABI mode: the same library for every Python version. The declarations are read from
+``lkl.h`` itself. :class:`Library` and the structs repeat them for the type checker only, and a
+test holds both together.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+import cffi
+
+from explorer.core.errors import ExplorerError, host_path
+from explorer.kernel.locate import find_build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from explorer.kernel.calls import Kept
+    from explorer.kernel.locate import Build
+
+    CData = cffi.FFI.CData
+
+_DECLARATIONS = re.compile(r"/\* declarations \*/\n(.*)/\* end of declarations \*/", re.DOTALL)
+
+
+_Struct = TypeVar("_Struct")
+
+
+class LklOptions:
+    """``struct lkl_options``."""
+
+    image: CData
+    memory: int
+    command_line: CData
+    flags: int
+    log_size: int
+
+
+class LklDiskOperations:
+    """``struct lkl_disk_operations``."""
+
+    read: CData
+    write: CData
+    close: CData
+
+
+class LklDisk:
+    """``struct lkl_disk``."""
+
+    operations: LklDiskOperations
+    opaque: CData
+    fd: int
+    size: int
+    block_size: int
+    flags: int
+    overlay_limit: int
+
+
+class LklDiskStatistics:
+    """``struct lkl_disk_statistics``."""
+
+    read_requests: int
+    read_bytes: int
+    read_errors: int
+    write_requests: int
+    write_bytes: int
+    write_errors: int
+    overlay_bytes: int
+
+
+class LklPartition:
+    """``struct lkl_partition``."""
+
+    number: int
+    read_only: int
+    start: int
+    size: int
+
+
+class LklExport:
+    """``struct lkl_export``."""
+
+    flags: int
+    max_depth: int
+    progress: CData
+    failed: CData
+    opaque: CData
+
+
+class LklExportProgress:
+    """``struct lkl_export_progress``."""
+
+    entries: int
+    bytes: int
+    errors: int
+
+
+class LklStatxTimestamp:
+    """``struct lkl_statx_timestamp``."""
+
+    tv_sec: int
+    tv_nsec: int
+
+
+class LklStatx:
+    """``struct lkl_statx``."""
+
+    stx_mask: int
+    stx_blksize: int
+    stx_attributes: int
+    stx_nlink: int
+    stx_uid: int
+    stx_gid: int
+    stx_mode: int
+    stx_ino: int
+    stx_size: int
+    stx_blocks: int
+    stx_atime: LklStatxTimestamp
+    stx_btime: LklStatxTimestamp
+    stx_ctime: LklStatxTimestamp
+    stx_mtime: LklStatxTimestamp
+    stx_rdev_major: int
+    stx_rdev_minor: int
+    stx_dev_major: int
+    stx_dev_minor: int
+
+
+class LklStatfs:
+    """``struct lkl_statfs``."""
+
+    f_bsize: int
+    f_blocks: int
+    f_bfree: int
+    f_frsize: int
+
+
+class Library(Protocol):
+    """The functions and constants of ``lkl.h`` that are used from Python."""
+
+    LKL_OPTION_DLOPEN: int
+    LKL_STATE_LOADED: int
+    LKL_STATE_RUNNING: int
+    LKL_STATE_HALTED: int
+    LKL_STATE_PANICKED: int
+    LKL_STATE_FAULTED: int
+    LKL_MS_RDONLY: int
+    LKL_AT_FDCWD: int
+    LKL_AT_EMPTY_PATH: int
+    LKL_O_RDONLY: int
+    LKL_O_NONBLOCK: int
+    LKL_O_DIRECTORY: int
+    LKL_O_NOFOLLOW: int
+    LKL_O_CLOEXEC: int
+    LKL_O_PATH: int
+    LKL_SEEK_SET: int
+    LKL_STATX_BASIC_STATS: int
+    LKL_STATX_BTIME: int
+    LKL_COPY_SPARSE: int
+    LKL_EXPORT_OWNER: int
+    LKL_EXPORT_XATTRS: int
+    LKL_EXPORT_SPECIAL: int
+    LKL_EXPORT_OVERWRITE: int
+    LKL_EXPORT_CONTENTS: int
+
+    def lkl_init(self, kernel: CData, options: LklOptions) -> int: ...
+    def lkl_start_kernel(self, kernel: CData) -> int: ...
+    def lkl_halt(self, kernel: CData) -> int: ...
+    def lkl_destroy(self, kernel: CData) -> None: ...
+    def lkl_state(self, kernel: CData) -> int: ...
+    def lkl_release(self, kernel: CData) -> CData: ...
+    def lkl_boot_time(self, kernel: CData) -> int: ...
+    def lkl_log_read(self, kernel: CData, position: CData, buffer: CData, size: int) -> int: ...
+    def lkl_errno_name(self, error: int) -> CData: ...
+    def lkl_strerror(self, error: int) -> CData: ...
+    def lkl_disk_add(self, kernel: CData, disk: LklDisk) -> int: ...
+    def lkl_disk_remove(self, kernel: CData, disk: int) -> int: ...
+    def lkl_disk_statistics(
+        self, kernel: CData, disk: int, statistics: LklDiskStatistics
+    ) -> int: ...
+    def lkl_disk_device(
+        self, kernel: CData, disk: int, partition: int, path: CData, size: int
+    ) -> int: ...
+    def lkl_disk_partitions(
+        self, kernel: CData, disk: int, partitions: CData, count: int
+    ) -> int: ...
+    def lkl_mount_dev(
+        self,
+        kernel: CData,
+        disk: int,
+        partition: int,
+        type: bytes,  # noqa: A002  # the header's word
+        flags: int,
+        options: CData | bytes,
+        path: CData,
+        size: int,
+    ) -> int: ...
+    def lkl_umount(self, kernel: CData, path: bytes) -> int: ...
+    def lkl_read_directory(
+        self, kernel: CData, directory: int, buffer: CData, size: int
+    ) -> int: ...
+    def lkl_walk_open(self, kernel: CData, directory: int, max_depth: int, walk: CData) -> int: ...
+    def lkl_walk_read(self, walk: CData, buffer: CData, size: int) -> int: ...
+    def lkl_walk_close(self, walk: CData) -> None: ...
+    def lkl_open_file(self, kernel: CData, directory: int, name: bytes) -> int: ...
+    def lkl_read_file(
+        self, kernel: CData, fd: int, offset: int, buffer: CData, length: int
+    ) -> int: ...
+    def lkl_copy_file(
+        self,
+        kernel: CData,
+        fd: int,
+        offset: int,
+        length: int,
+        host_fd: int,
+        flags: int,
+        progress: CData,
+        opaque: CData,
+        host_error: CData,
+    ) -> int: ...
+    def lkl_read_xattrs(
+        self, kernel: CData, directory: int, name: bytes, buffer: CData, size: int
+    ) -> int: ...
+    def lkl_export(
+        self,
+        kernel: CData,
+        directory: int,
+        name: bytes,
+        host_directory: int,
+        target: bytes,
+        request: LklExport,
+        result: LklExportProgress,
+    ) -> int: ...
+    def lkl_syscall(self, kernel: CData, number: int, arguments: CData) -> int: ...
+    def lkl_sys_openat(
+        self, kernel: CData, dirfd: int, path: bytes, flags: int, mode: int
+    ) -> int: ...
+    def lkl_sys_close(self, kernel: CData, fd: int) -> int: ...
+    def lkl_sys_lseek(self, kernel: CData, fd: int, offset: int, whence: int) -> int: ...
+    def lkl_sys_statx(
+        self, kernel: CData, dirfd: int, path: bytes, flags: int, mask: int, statx: LklStatx
+    ) -> int: ...
+    def lkl_sys_readlinkat(
+        self, kernel: CData, dirfd: int, path: bytes, buffer: CData, size: int
+    ) -> int: ...
+    def lkl_sys_fstatfs(self, kernel: CData, fd: int, statfs: LklStatfs) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The library, loaded, with the types of its header."""
+
+    build: Build
+    ffi: cffi.FFI
+    library: Library
+
+    def new(self, struct: type[_Struct]) -> _Struct:
+        """A zeroed C struct; it lives as long as the object."""
+        name = "_".join(re.findall("[A-Z][a-z]+", struct.__name__)).lower()
+        return cast("_Struct", self.ffi.new(f"struct {name} *"))
+
+    def text(self, string: CData) -> str:
+        """A C string of the library's own, which are ASCII."""
+        text = self.ffi.string(string)
+        return text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
+
+    def callback(self, signature: str, function: Callable[..., int | None], kept: Kept) -> CData:
+        """A C function that calls ``function``, as long as the object lives.
+
+        An exception is kept, and C sees -EIO: a failed read, or the wish to cancel.
+        """
+        error = None if signature.startswith("void") else -5
+        made = self.ffi.callback(signature, function, error=error, onerror=kept.keep)
+        return cast("CData", made)
+
+
+def read_declarations(header: Path) -> str:
+    """The part of ``lkl.h`` that is plain C declarations, as cffi takes it."""
+    found = _DECLARATIONS.search(header.read_text(encoding="utf-8"))
+    if found is None:
+        raise ExplorerError(
+            "kernel.load", path=host_path(header), reason="its declarations are not marked"
+        )
+    # cffi wants the value of a constant without parentheses.
+    return re.sub(r"(#define \w+) \((-\d+)\)", r"\1 \2", found[1])
+
+
+@cache
+def load() -> Binding:
+    """Load the library, once per process; raises :exc:`ExplorerError`."""
+    build = find_build()
+    ffi = cffi.FFI()
+    ffi.cdef(read_declarations(build.header))
+    try:
+        library = cast("Library", ffi.dlopen(str(build.library)))
+    except OSError as failure:
+        raise ExplorerError(
+            "kernel.load", path=host_path(build.library), reason=str(failure)
+        ) from failure
+    return Binding(build, ffi, library)

@@ -1,0 +1,379 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Directories and files of a mounted file system.
+
+Everything is by handle, below an open directory: a name is one component, never a path, and no
+link is followed. Objects are used by one thread at a time, different ones by different threads.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from explorer.core.entries import Entry, iter_entries
+from explorer.core.errors import ExportError, RecordError
+from explorer.kernel.binding import LklExport, LklExportProgress
+from explorer.kernel.calls import Kept, c_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+    from typing import Self
+
+    import cffi
+
+    from explorer.kernel.kernel import Kernel
+
+    CData = cffi.FFI.CData
+
+BATCH_SIZE = 256 * 1024
+"""Bytes of records read at once: about 1,500 entries."""
+
+_XATTRS_SIZE = 512 * 1024
+_XATTR_HEAD = Struct("<II")
+_WHOLE_FILE = 2**64 - 1
+
+
+class _Handle:
+    """An open file descriptor of the kernel."""
+
+    def __init__(self, kernel: Kernel, descriptor: int, path: bytes) -> None:
+        self._kernel = kernel
+        self._descriptor: int | None = descriptor
+        self._path = path
+
+    @property
+    def descriptor(self) -> int:
+        """The kernel's file descriptor; not one of the host's."""
+        if self._descriptor is None:
+            raise ValueError("it is closed")
+        return self._descriptor
+
+    @property
+    def path(self) -> bytes:
+        """The path it was opened by, for messages."""
+        return self._path
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            self._kernel.close_descriptor(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def decode_xattrs(records: bytes | memoryview) -> dict[bytes, bytes]:
+    """The records of ``lkl_read_xattrs`` as names and values."""
+    view = memoryview(records)
+    found: dict[bytes, bytes] = {}
+    offset = 0
+    while offset < len(view):
+        if len(view) - offset < _XATTR_HEAD.size:
+            raise RecordError("record.xattr", reason="a record is cut off")
+        name_length, value_length = _XATTR_HEAD.unpack_from(view, offset)
+        name_at = offset + _XATTR_HEAD.size
+        value_at = name_at + name_length
+        end = value_at + value_length
+        if not name_length or end > len(view):
+            raise RecordError("record.xattr", reason="a wrong size")
+        found[bytes(view[name_at:value_at])] = bytes(view[value_at:end])
+        offset = end + -end % 8
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFailure:
+    """An entry that an export could not keep whole."""
+
+    path: bytes
+    """Relative to what was exported; empty for the thing itself."""
+    operation: str
+    """What failed, as ``open``, ``read``, ``write``, ``owner``."""
+    errno: int
+    """Positive; the host's number when ``host``, else Linux' own."""
+    name: str
+    """The errno's name, as ``EIO``."""
+    reason: str
+    """The errno's text."""
+    host: bool
+    """Whether the host refused it, rather than the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What an export did."""
+
+    entries: int
+    """Done or failed."""
+    bytes: int
+    """Of file data written."""
+    errors: int
+
+
+class Directory(_Handle):
+    """An open directory."""
+
+    def read_entries(self, size: int = BATCH_SIZE) -> bytes:
+        """The next entries, without ``.`` and ``..``, as packed records; empty at the end.
+
+        :func:`explorer.core.entries.iter_entries` decodes them. ``size`` is the most bytes wanted,
+        at least 65,536.
+        """
+        kernel = self._kernel
+        buffer = kernel.binding.ffi.new("char[]", size)
+        filled = kernel.check(
+            kernel.binding.library.lkl_read_directory(
+                kernel.pointer, self.descriptor, buffer, size
+            ),
+            "getdents64",
+            self._path,
+        )
+        return bytes(kernel.binding.ffi.buffer(buffer, filled))
+
+    def __iter__(self) -> Iterator[Entry]:
+        while batch := self.read_entries():
+            yield from iter_entries(batch)
+
+    def rewind(self) -> None:
+        """Let the next :meth:`read_entries` begin anew."""
+        kernel, library = self._kernel, self._kernel.binding.library
+        kernel.check(
+            library.lkl_sys_lseek(kernel.pointer, self.descriptor, 0, library.LKL_SEEK_SET),
+            "lseek",
+            self._path,
+        )
+
+    def open_file(self, name: bytes) -> File:
+        """Open a regular file of this directory; anything else, links too, is an error."""
+        kernel = self._kernel
+        path = self._path.rstrip(b"/") + b"/" + name
+        descriptor = kernel.check(
+            kernel.binding.library.lkl_open_file(kernel.pointer, self.descriptor, c_path(name)),
+            "openat",
+            path,
+        )
+        return File(kernel, descriptor, path)
+
+    def walk(self, max_depth: int = 0) -> Walk:
+        """Walk the tree below; ``max_depth`` 0 is the library's own bound."""
+        return Walk(self._kernel, self.descriptor, max_depth, self._path)
+
+    def read_xattrs(self, name: bytes = b"") -> dict[bytes, bytes]:
+        """The extended attributes of an entry (a link's own), or of the directory itself."""
+        kernel = self._kernel
+        buffer = kernel.binding.ffi.new("char[]", _XATTRS_SIZE)
+        filled = kernel.check(
+            kernel.binding.library.lkl_read_xattrs(
+                kernel.pointer, self.descriptor, c_path(name), buffer, _XATTRS_SIZE
+            ),
+            "getxattr",
+            self._path.rstrip(b"/") + b"/" + name,
+        )
+        return decode_xattrs(bytes(kernel.binding.ffi.buffer(buffer, filled)))
+
+    def export(
+        self,
+        name: bytes,
+        host_directory: int,
+        target: bytes,
+        *,
+        contents: bool = False,
+        owner: bool = False,
+        xattrs: bool = True,
+        special: bool = False,
+        overwrite: bool = False,
+        progress: Callable[[ExportResult], bool] | None = None,
+        failed: Callable[[ExportFailure], None] | None = None,
+    ) -> ExportResult:
+        """Copy an entry, with all below it, to the host; the loop is in C.
+
+        It is written below the host's descriptor ``host_directory`` under the name ``target``; with
+        ``contents`` a directory's entries go into ``target`` itself. ``owner`` and ``special``
+        (device nodes) need rights on the host. ``progress`` is called now and then and cancels by
+        True; ``failed`` is called for each entry that could not be kept whole.
+
+        Raises :exc:`KernelError` when nothing could be begun, :exc:`ExportError`
+        (``export.cancelled``) when cancelled, and whatever a callback raised.
+        """
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        kept = Kept()
+        request = kernel.binding.new(LklExport)
+        request.flags = (
+            (library.LKL_EXPORT_CONTENTS if contents else 0)
+            | (library.LKL_EXPORT_OWNER if owner else 0)
+            | (library.LKL_EXPORT_XATTRS if xattrs else 0)
+            | (library.LKL_EXPORT_SPECIAL if special else 0)
+            | (library.LKL_EXPORT_OVERWRITE if overwrite else 0)
+        )
+
+        def on_progress(_opaque: CData, now: LklExportProgress) -> int:
+            if progress is None:
+                return 0
+            return int(bool(progress(ExportResult(now.entries, now.bytes, now.errors))))
+
+        def on_failed(
+            _opaque: CData, path: CData, length: int, operation: CData, error: int, host: int
+        ) -> None:
+            if failed is not None:
+                wrong = kernel.make_error(-error, kernel.binding.text(operation))
+                failed(
+                    ExportFailure(
+                        bytes(ffi.buffer(path, length)),
+                        wrong.call,
+                        -error,
+                        wrong.name,
+                        wrong.reason,
+                        bool(host),
+                    )
+                )
+
+        # Both live until the call has ended: these names hold them.
+        request.progress = progress_callback = kernel.binding.callback(
+            "int(void *, const struct lkl_export_progress *)", on_progress, kept
+        )
+        request.failed = failed_callback = kernel.binding.callback(
+            "void(void *, const char *, size_t, const char *, int, int)", on_failed, kept
+        )
+        result = kernel.binding.new(LklExportProgress)
+        code = library.lkl_export(
+            kernel.pointer,
+            self.descriptor,
+            c_path(name),
+            host_directory,
+            c_path(target),
+            request,
+            result,
+        )
+        del progress_callback, failed_callback
+        kept.raise_kept()
+        if kernel.is_cancelled(code):
+            raise ExportError("export.cancelled")
+        kernel.check(code, "export", self._path.rstrip(b"/") + b"/" + name)
+        return ExportResult(result.entries, result.bytes, result.errors)
+
+
+class Walk:
+    """A walk through a tree, by handles, that neither follows links nor leaves the file system."""
+
+    def __init__(self, kernel: Kernel, descriptor: int, max_depth: int, path: bytes) -> None:
+        self._kernel = kernel
+        self._path = path
+        pointer = kernel.binding.ffi.new("struct lkl_walk **")
+        kernel.check(
+            kernel.binding.library.lkl_walk_open(kernel.pointer, descriptor, max_depth, pointer),
+            "walk",
+            path,
+        )
+        self._pointer = pointer[0]
+
+    def read(self, size: int = BATCH_SIZE) -> bytes:
+        """The next entries as packed records; empty at the end."""
+        if self._pointer is None:
+            raise ValueError("the walk is closed")
+        kernel = self._kernel
+        buffer = kernel.binding.ffi.new("char[]", size)
+        filled = kernel.check(
+            kernel.binding.library.lkl_walk_read(self._pointer, buffer, size), "walk", self._path
+        )
+        return bytes(kernel.binding.ffi.buffer(buffer, filled))
+
+    def __iter__(self) -> Iterator[Entry]:
+        while batch := self.read():
+            yield from iter_entries(batch)
+
+    def close(self) -> None:
+        """End the walk; a second call does nothing."""
+        if self._pointer is not None:
+            self._kernel.binding.library.lkl_walk_close(self._pointer)
+            self._pointer = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class File(_Handle):
+    """An open regular file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._kernel.stat_descriptor(self.descriptor, self._path).size
+
+    def read_into(self, offset: int, buffer: bytearray | memoryview) -> int:
+        """Fill ``buffer`` from ``offset``; returns the bytes read, fewer only at the end."""
+        kernel = self._kernel
+        with kernel.binding.ffi.from_buffer(buffer, require_writable=True) as target:
+            return kernel.check(
+                kernel.binding.library.lkl_read_file(
+                    kernel.pointer, self.descriptor, offset, target, len(buffer)
+                ),
+                "read",
+                self._path,
+            )
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most ``length`` bytes from ``offset``, fewer only at the end."""
+        buffer = bytearray(length)
+        return bytes(memoryview(buffer)[: self.read_into(offset, buffer)])
+
+    def copy_to_fd(
+        self,
+        host_descriptor: int,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        sparse: bool = False,
+        progress: Callable[[int], bool] | None = None,
+    ) -> int:
+        """Copy to a descriptor of the host, at its position; returns the bytes it grew by.
+
+        ``sparse`` skips holes in the target, which must be a new file. ``progress`` gets the bytes
+        so far and cancels by True. Raises :exc:`KernelError` when the image cannot be read, a plain
+        :exc:`OSError` when the host cannot write, :exc:`ExportError` when cancelled.
+        """
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        kept = Kept()
+
+        def on_progress(_opaque: CData, count: int) -> int:
+            return int(progress is not None and bool(progress(count)))
+
+        callback = kernel.binding.callback("lkl_progress", on_progress, kept)
+        host_error = ffi.new("int *")
+        grown = library.lkl_copy_file(
+            kernel.pointer,
+            self.descriptor,
+            offset,
+            _WHOLE_FILE if length is None else length,
+            host_descriptor,
+            library.LKL_COPY_SPARSE if sparse else 0,
+            callback,
+            ffi.NULL,
+            host_error,
+        )
+        kept.raise_kept()
+        if kernel.is_cancelled(grown):
+            raise ExportError("export.cancelled")
+        if grown < 0 and host_error[0]:
+            raise OSError(-grown, os.strerror(-grown))
+        return kernel.check(grown, "read", self._path)

@@ -1,0 +1,689 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels, their disks and their mounts."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from explorer.core.entries import (
+    MASK_ACCESS,
+    MASK_BIRTH,
+    MASK_CHANGE,
+    MASK_MODIFY,
+    Entry,
+    FileType,
+)
+from explorer.core.errors import KernelError
+from explorer.kernel.binding import (
+    LklDisk,
+    LklDiskOperations,
+    LklDiskStatistics,
+    LklOptions,
+    LklStatfs,
+    LklStatx,
+    load,
+)
+from explorer.kernel.calls import Kept, c_path, make_error, show_log
+from explorer.kernel.files import Directory, File
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    import cffi
+
+    from explorer.kernel.binding import Binding, LklStatxTimestamp
+
+    CData = cffi.FFI.CData
+
+_EIO = 5
+_PATH_SIZE = 4096
+_LINK_LIMIT = 40
+_LAST_MESSAGES = 8
+
+# include/uapi/asm-generic/unistd.h and include/uapi/linux/openat2.h
+_NR_OPENAT2 = 437
+_RESOLVE_NO_MAGICLINKS = 0x02
+_RESOLVE_IN_ROOT = 0x10
+
+# Errors that a failed read of the disk can come out as.
+_READ_ERRORS = frozenset({"EIO", "EUCLEAN", "EBADMSG", "EINVAL", "ENODATA"})
+
+
+class DiskSource(Protocol):
+    """What a disk is made of; :class:`explorer.images.base.Image` is one."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill all of ``buffer`` from ``offset``; called from any thread, one at a time."""
+
+    def plain_file(self) -> int | None:
+        """A descriptor to read directly, if the bytes lie in a file one for one."""
+
+
+class DiskTarget(DiskSource, Protocol):
+    """A scratch disk, which the kernel may write to."""
+
+    def write_from(self, offset: int, buffer: memoryview) -> None:
+        """Take all of ``buffer`` at ``offset``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition as the kernel found it."""
+
+    number: int
+    """From 1, with gaps."""
+    start: int
+    """Bytes from the start of the disk."""
+    size: int
+    """Bytes."""
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatistics:
+    """What the kernel asked of a disk so far."""
+
+    read_requests: int
+    read_bytes: int
+    read_errors: int
+    write_requests: int
+    write_bytes: int
+    write_errors: int
+    """Rejected, or the overlay was full."""
+    overlay_bytes: int
+    """Memory held by the overlay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How full a file system is, in bytes."""
+
+    size: int
+    free: int
+
+
+class Kernel:
+    """A Linux kernel in this process.
+
+    A context manager: boots on entry, ends on exit. Any number of threads may call at once, but
+    none may be in a call when it is closed.
+    """
+
+    def __init__(
+        self, *, memory: int = 0, command_line: str = "", debug: bool = False, log_size: int = 0
+    ) -> None:
+        """Load a kernel.
+
+        ``memory`` and ``log_size`` are bytes, 0 for the library's own choice; ``debug`` loads it so
+        that debuggers see it.
+        """
+        self._binding = load()
+        self._lock = threading.Lock()
+        self._disks: dict[int, Disk] = {}
+        self._pointer: CData | None = None
+        ffi, library = self._binding.ffi, self._binding.library
+        image = ffi.new("char[]", bytes(self._binding.build.image))
+        parameters = ffi.new("char[]", command_line.encode())
+        options = self._binding.new(LklOptions)
+        options.image = image
+        options.memory = memory
+        options.command_line = parameters
+        options.flags = library.LKL_OPTION_DLOPEN if debug else 0
+        options.log_size = log_size
+        pointer = ffi.new("struct lkl_kernel **")
+        result = library.lkl_init(pointer, options)
+        if result < 0:
+            raise make_error(self._binding, -result, "lkl_init", bytes(self._binding.build.image))
+        self._pointer = pointer[0]
+
+    # ---- Life ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Boot it."""
+        self.check(self._binding.library.lkl_start_kernel(self.pointer), "lkl_start_kernel")
+
+    def close(self) -> None:
+        """End the kernel in order, if it still runs, and free it; a second call does nothing."""
+        if self._pointer is None:
+            return
+        library, pointer = self._binding.library, self._pointer
+        if library.lkl_state(pointer) == library.LKL_STATE_RUNNING:
+            # Whatever it says, what follows frees everything.
+            library.lkl_halt(pointer)
+        self._pointer = None
+        library.lkl_destroy(pointer)
+        self._disks.clear()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def binding(self) -> Binding:
+        """The library this kernel was loaded with."""
+        return self._binding
+
+    @property
+    def pointer(self) -> CData:
+        """The library's own handle."""
+        if self._pointer is None:
+            raise ValueError("the kernel is closed")
+        return self._pointer
+
+    @property
+    def state(self) -> str:
+        """``loaded``, ``running``, ``halted``, ``panicked``, ``faulted`` or ``closed``."""
+        if self._pointer is None:
+            return "closed"
+        library = self._binding.library
+        return {
+            library.LKL_STATE_LOADED: "loaded",
+            library.LKL_STATE_RUNNING: "running",
+            library.LKL_STATE_HALTED: "halted",
+            library.LKL_STATE_PANICKED: "panicked",
+            library.LKL_STATE_FAULTED: "faulted",
+        }[library.lkl_state(self._pointer)]
+
+    @property
+    def release(self) -> str:
+        """Linux' release, as ``6.12.117``."""
+        return self._binding.text(self._binding.library.lkl_release(self.pointer))
+
+    @property
+    def boot_ns(self) -> int:
+        """Nanoseconds that booting took; 0 before."""
+        return self._binding.library.lkl_boot_time(self.pointer)
+
+    @property
+    def image(self) -> Path:
+        """The kernel image's file."""
+        return self._binding.build.image
+
+    @cached_property
+    def image_sha256(self) -> str:
+        """The kernel image's SHA-256, in hexadecimal."""
+        with self.image.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    # ---- Log and errors ------------------------------------------------------------------
+
+    def read_log(self, position: int = 0) -> tuple[bytes, int]:
+        """The log from a position (bytes since boot) on, and the position after it."""
+        ffi, library = self._binding.ffi, self._binding.library
+        where = ffi.new("uint64_t *", position)
+        size = 65536
+        buffer = ffi.new("char[]", size)
+        pieces: list[bytes] = []
+        while count := library.lkl_log_read(self.pointer, where, buffer, size):
+            pieces.append(bytes(ffi.buffer(buffer, count)))
+        return b"".join(pieces), where[0]
+
+    def log(self) -> str:
+        """All of the log that is kept, as text that is safe to show."""
+        return "\n".join(show_log(self.read_log()[0]))
+
+    def messages_since(self, position: int) -> list[str]:
+        """The last lines the kernel logged after a position."""
+        return show_log(self.read_log(position)[0])[-_LAST_MESSAGES:]
+
+    def make_error(self, number: int, call: str, path: bytes = b"") -> KernelError:
+        """The error for a positive errno, with no regard to the kernel's state."""
+        return make_error(self._binding, number, call, path)
+
+    def is_cancelled(self, result: int) -> bool:
+        """Whether a result says that a callback cancelled the call."""
+        return result < 0 and self.make_error(-result, "").name == "ECANCELED"
+
+    def check(self, result: int, call: str, path: bytes = b"") -> int:
+        """Turn a negative result into the exception it stands for; the only place that does.
+
+        When a disk's own reader failed, its exception is raised: it says more than the I/O error
+        that the kernel made of it.
+        """
+        if result >= 0:
+            return result
+        error = make_error(
+            self._binding, -result, call, path, self.messages_since(0) if self._pointer else []
+        )
+        if self.state != "running" and -result == _EIO:
+            raise KernelError(
+                "kernel.ended",
+                errno=error.number,
+                name=error.name,
+                call=call,
+                reason=self.state,
+                path=error.path,
+                log=error.log,
+            )
+        if error.name in _READ_ERRORS:
+            for disk in tuple(self._disks.values()):
+                failure = disk.take_failure()
+                if failure is not None:
+                    raise failure from error
+        raise error
+
+    # ---- Descriptors ---------------------------------------------------------------------
+
+    def close_descriptor(self, descriptor: int) -> None:
+        """Close a file descriptor of the kernel; nothing to do when the kernel has ended."""
+        if self.state == "running":
+            self._binding.library.lkl_sys_close(self.pointer, descriptor)
+
+    def stat_descriptor(self, descriptor: int, path: bytes) -> Entry:
+        """The stat of an open descriptor, as an entry named by the path's last part."""
+        _ffi, library = self._binding.ffi, self._binding.library
+        found = self._binding.new(LklStatx)
+        self.check(
+            library.lkl_sys_statx(
+                self.pointer,
+                descriptor,
+                b"",
+                library.LKL_AT_EMPTY_PATH,
+                library.LKL_STATX_BASIC_STATS | library.LKL_STATX_BTIME,
+                found,
+            ),
+            "statx",
+            path,
+        )
+        return _entry(path.rstrip(b"/").rpartition(b"/")[2], found)
+
+    # ---- Disks ---------------------------------------------------------------------------
+
+    def add_disk(
+        self, source: DiskSource, *, overlay_limit: int = 0, block_size: int = 512
+    ) -> Disk:
+        """Add a disk that cannot be written to.
+
+        What the kernel writes is an error, or goes into ``overlay_limit`` bytes of memory and is
+        forgotten with the disk.
+        """
+        return self._add_disk(source, None, overlay_limit, block_size)
+
+    def add_scratch_disk(self, target: DiskTarget, *, block_size: int = 512) -> Disk:
+        """Add a disk that the kernel may write to; never for what a user opened."""
+        return self._add_disk(target, target, 0, block_size)
+
+    def _add_disk(
+        self, source: DiskSource, target: DiskTarget | None, overlay_limit: int, block_size: int
+    ) -> Disk:
+        disk = Disk(self, source, target, overlay_limit, block_size)
+        with self._lock:
+            self._disks[disk.number] = disk
+        return disk
+
+    def forget_disk(self, number: int) -> None:
+        """Let go of a disk that was removed."""
+        with self._lock:
+            self._disks.pop(number, None)
+
+
+class Disk:
+    """A block device of the kernel. A context manager that removes it."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        source: DiskSource,
+        target: DiskTarget | None,
+        overlay_limit: int,
+        block_size: int,
+    ) -> None:
+        """Used by :meth:`Kernel.add_disk`."""
+        self._kernel = kernel
+        self._source = source
+        self._kept = Kept()
+        _ffi, library = kernel.binding.ffi, kernel.binding.library
+        disk = kernel.binding.new(LklDisk)
+        plain = source.plain_file() if target is None else None
+        # What C holds pointers to lives as long as this object, which the kernel's table holds.
+        self._held: list[object] = []
+        if plain is not None:
+            disk.fd = plain
+        else:
+            operations = kernel.binding.new(LklDiskOperations)
+            operations.read = self._callback("int(void *, uint64_t, void *, size_t)", self._read)
+            if target is not None:
+                self._target = target
+                operations.write = self._callback(
+                    "int(void *, uint64_t, const void *, size_t)", self._write
+                )
+            self._held.append(operations)
+            disk.operations = operations
+            disk.fd = -1
+        disk.size = source.size
+        disk.block_size = block_size
+        disk.overlay_limit = overlay_limit
+        self.number = kernel.check(library.lkl_disk_add(kernel.pointer, disk), "lkl_disk_add")
+
+    def _callback(self, signature: str, function: Callable[..., int]) -> CData:
+        callback = self._kernel.binding.callback(signature, function, self._kept)
+        self._held.append(callback)
+        return callback
+
+    def _read(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
+        view = memoryview(self._kernel.binding.ffi.buffer(buffer, length))
+        # A partial last block reads as zeros.
+        inside = max(0, min(length, self._source.size - offset))
+        if inside:
+            self._source.read_into(offset, view[:inside])
+        if inside < length:
+            view[inside:] = bytes(length - inside)
+        return 0
+
+    def _write(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
+        view = memoryview(self._kernel.binding.ffi.buffer(buffer, length)).toreadonly()
+        self._target.write_from(offset, view)
+        return 0
+
+    def take_failure(self) -> BaseException | None:
+        """The first exception of the source since the last call."""
+        return self._kept.take()
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel it belongs to."""
+        return self._kernel
+
+    def partitions(self) -> list[Partition]:
+        """The partitions the kernel found, ordered by number."""
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        count = 0
+        while True:
+            table = ffi.new("struct lkl_partition[]", count)
+            found = kernel.check(
+                library.lkl_disk_partitions(kernel.pointer, self.number, table, count),
+                "lkl_disk_partitions",
+            )
+            if found <= count:
+                return [
+                    Partition(p.number, p.start, p.size, bool(p.read_only)) for p in table[0:found]
+                ]
+            count = found
+
+    def statistics(self) -> DiskStatistics:
+        """What was read and written so far."""
+        kernel = self._kernel
+        now = kernel.binding.new(LklDiskStatistics)
+        kernel.check(
+            kernel.binding.library.lkl_disk_statistics(kernel.pointer, self.number, now),
+            "lkl_disk_statistics",
+        )
+        return DiskStatistics(
+            now.read_requests,
+            now.read_bytes,
+            now.read_errors,
+            now.write_requests,
+            now.write_bytes,
+            now.write_errors,
+            now.overlay_bytes,
+        )
+
+    def mount(
+        self,
+        kind: str,
+        *,
+        partition: int = 0,
+        options: str = "",
+        read_only: bool = True,
+    ) -> Mount:
+        """Mount the disk (partition 0) or a partition as file system ``kind``."""
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        path = ffi.new("char[]", _PATH_SIZE)
+        position = kernel.read_log()[1]
+        result = library.lkl_mount_dev(
+            kernel.pointer,
+            self.number,
+            partition,
+            kind.encode(),
+            library.LKL_MS_RDONLY if read_only else 0,
+            options.encode() if options else ffi.NULL,
+            path,
+            _PATH_SIZE,
+        )
+        try:
+            kernel.check(result, "mount")
+        except KernelError as error:
+            # Only what this mount had to say.
+            if error.code == "kernel.call":
+                error.log[:] = kernel.messages_since(position)
+            raise
+        mount_point = ffi.string(path)
+        return Mount(kernel, mount_point if isinstance(mount_point, bytes) else b"", kind)
+
+    def close(self) -> None:
+        """Remove the disk; nothing of it may be mounted. Nothing to do in a kernel that ended."""
+        if self._kernel.state == "running":
+            self._kernel.check(
+                self._kernel.binding.library.lkl_disk_remove(self._kernel.pointer, self.number),
+                "lkl_disk_remove",
+            )
+            self._kernel.forget_disk(self.number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Mount:
+    """A mounted file system. A context manager that unmounts it.
+
+    Paths are bytes, from the file system's root, with or without a leading slash. Links are
+    resolved as if that root were the only one: an absolute link, or any number of ``..``, stays
+    inside.
+    """
+
+    def __init__(self, kernel: Kernel, mount_point: bytes, kind: str) -> None:
+        """Used by :meth:`Disk.mount`."""
+        self._kernel = kernel
+        self._mount_point = mount_point
+        self._kind = kind
+        self._root: int | None = None
+        library = kernel.binding.library
+        self._root = kernel.check(
+            library.lkl_sys_openat(
+                kernel.pointer,
+                library.LKL_AT_FDCWD,
+                mount_point,
+                library.LKL_O_PATH | library.LKL_O_DIRECTORY | library.LKL_O_CLOEXEC,
+                0,
+            ),
+            "openat",
+            b"/",
+        )
+
+    @property
+    def kind(self) -> str:
+        """The file system's name in the kernel."""
+        return self._kind
+
+    @property
+    def mount_point(self) -> bytes:
+        """Where it stands in the kernel's own tree."""
+        return self._mount_point
+
+    def _open(self, path: bytes, flags: int) -> int:
+        if self._root is None:
+            raise ValueError("it is not mounted any more")
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        text = ffi.new("char[]", c_path(path) or b"/")
+        how = ffi.new(
+            "uint64_t[3]",
+            [flags | library.LKL_O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS],
+        )
+        arguments = ffi.new(
+            "int64_t[6]",
+            [
+                self._root,
+                int(ffi.cast("intptr_t", text)),
+                int(ffi.cast("intptr_t", how)),
+                ffi.sizeof(how),
+                0,
+                0,
+            ],
+        )
+        return kernel.check(
+            library.lkl_syscall(kernel.pointer, _NR_OPENAT2, arguments), "openat2", path
+        )
+
+    def open_directory(self, path: bytes = b"/") -> Directory:
+        """Open a directory."""
+        library = self._kernel.binding.library
+        return Directory(
+            self._kernel, self._open(path, library.LKL_O_RDONLY | library.LKL_O_DIRECTORY), path
+        )
+
+    def open_file(self, path: bytes) -> File:
+        """Open a regular file, through links; raises :exc:`KernelError` for anything else."""
+        with self.open_directory(self._parent(path := self.resolve(path))) as parent:
+            return parent.open_file(self._name(path))
+
+    def stat(self, path: bytes, *, follow: bool = False) -> Entry:
+        """The entry at a path; a link's own unless ``follow``."""
+        library = self._kernel.binding.library
+        flags = library.LKL_O_PATH | (0 if follow else library.LKL_O_NOFOLLOW)
+        descriptor = self._open(path, flags)
+        try:
+            return self._kernel.stat_descriptor(descriptor, path)
+        finally:
+            self._kernel.close_descriptor(descriptor)
+
+    def read_link(self, path: bytes) -> bytes:
+        """A symbolic link's target."""
+        kernel, library = self._kernel, self._kernel.binding.library
+        descriptor = self._open(path, library.LKL_O_PATH | library.LKL_O_NOFOLLOW)
+        try:
+            buffer = kernel.binding.ffi.new("char[]", _PATH_SIZE)
+            length = kernel.check(
+                library.lkl_sys_readlinkat(kernel.pointer, descriptor, b"", buffer, _PATH_SIZE),
+                "readlinkat",
+                path,
+            )
+            return bytes(kernel.binding.ffi.buffer(buffer, length))
+        finally:
+            kernel.close_descriptor(descriptor)
+
+    def read_xattrs(self, path: bytes) -> dict[bytes, bytes]:
+        """The extended attributes of an entry, a link's own."""
+        with self.open_directory(self._parent(path)) as parent:
+            return parent.read_xattrs(self._name(path))
+
+    def resolve(self, path: bytes) -> bytes:
+        """A path to the same thing whose last part is no link."""
+        for _ in range(_LINK_LIMIT):
+            if self.stat(path).type != FileType.LINK:
+                return path
+            target = self.read_link(path)
+            path = target if target.startswith(b"/") else self._parent(path) + b"/" + target
+        # Let the kernel say that there are too many.
+        self.stat(path, follow=True)
+        return path
+
+    @staticmethod
+    def _parent(path: bytes) -> bytes:
+        return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
+
+    @staticmethod
+    def _name(path: bytes) -> bytes:
+        return path.rstrip(b"/").rpartition(b"/")[2]
+
+    def capacity(self) -> Capacity:
+        """Size and free space."""
+        kernel = self._kernel
+        with self.open_directory() as root:
+            now = kernel.binding.new(LklStatfs)
+            kernel.check(
+                kernel.binding.library.lkl_sys_fstatfs(kernel.pointer, root.descriptor, now),
+                "fstatfs",
+                b"/",
+            )
+        unit = now.f_frsize or now.f_bsize
+        return Capacity(now.f_blocks * unit, now.f_bfree * unit)
+
+    def close(self) -> None:
+        """Unmount; a second call does nothing, nor does one in a kernel that ended."""
+        if self._root is None:
+            return
+        root, self._root = self._root, None
+        self._kernel.close_descriptor(root)
+        if self._kernel.state == "running":
+            self._kernel.check(
+                self._kernel.binding.library.lkl_umount(self._kernel.pointer, self._mount_point),
+                "umount",
+                self._mount_point,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _entry(name: bytes, found: LklStatx) -> Entry:
+    """An entry from ``struct statx``."""
+
+    def time(bit: int, stamp: LklStatxTimestamp) -> int | None:
+        return stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec if found.stx_mask & bit else None
+
+    return Entry(
+        name=name,
+        type=found.stx_mode >> 12,
+        error=0,
+        depth=0,
+        directory=0,
+        number=0,
+        mask=found.stx_mask,
+        mode=found.stx_mode,
+        uid=found.stx_uid,
+        gid=found.stx_gid,
+        links=found.stx_nlink,
+        block_size=found.stx_blksize,
+        inode=found.stx_ino,
+        size=found.stx_size,
+        blocks=found.stx_blocks,
+        attributes=found.stx_attributes,
+        device_major=found.stx_dev_major,
+        device_minor=found.stx_dev_minor,
+        special_major=found.stx_rdev_major,
+        special_minor=found.stx_rdev_minor,
+        access_ns=time(MASK_ACCESS, found.stx_atime),
+        modify_ns=time(MASK_MODIFY, found.stx_mtime),
+        change_ns=time(MASK_CHANGE, found.stx_ctime),
+        birth_ns=time(MASK_BIRTH, found.stx_btime),
+    )
