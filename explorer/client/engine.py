@@ -1,0 +1,215 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One engine process and the requests that are under way in it."""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QElapsedTimer, QObject, QProcess, QTimer, Signal
+
+from explorer import __version__
+from explorer.core.errors import EngineLost, RecordError
+from explorer.core.names import show_name
+from explorer.wire.frames import Frame, FrameReader, encode
+from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Ready, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SLICE_MS = 8
+"""How long frames are decoded before the event loop gets its turn."""
+LOG_TAIL = 1 << 16
+"""Bytes of the engine's standard error kept for the report of its end."""
+LOG_LINES = 20
+STOP_MS = 3000
+"""How long an engine may take to end in order before it is killed; killing is always safe."""
+
+
+def engine_command() -> list[str]:
+    """Program and arguments that start an engine."""
+    if getattr(sys, "frozen", False):
+        program = Path(sys.executable)
+        return [str(program.with_name("lkl-explorer-engine" + program.suffix))]
+    return [sys.executable, "-m", "explorer.engine"]
+
+
+class Call(QObject):
+    """A request under way; deletes itself when it has ended."""
+
+    part = Signal(object)
+    """A part of the answer, in order."""
+    done = Signal(object)
+    """The reply: the end."""
+    failed = Signal(object)
+    """An :class:`ExplorerError`: the end. Not sent after :meth:`drop`."""
+
+    def __init__(self, engine: Engine, number: int, request: Request) -> None:
+        super().__init__(engine)
+        self._engine = engine
+        self._number = number
+        self._parts = PARTS.get(type(request), ())
+        self._reply = REPLIES[type(request)]
+        self.ended = False
+
+    def take(self, message: Message) -> None:
+        """Takes what the engine answered; raises :exc:`RecordError` when it answers no such thing."""
+        if isinstance(message, self._parts):
+            self.part.emit(message)
+        elif isinstance(message, Failed):
+            self.ended = True
+            self.failed.emit(message.error)
+        elif isinstance(message, self._reply):
+            self.ended = True
+            self.done.emit(message)
+        else:
+            name = type(message).__name__
+            raise RecordError("record.frame", reason=f"{name} does not answer that")
+        if self.ended:
+            self.deleteLater()
+
+    def cancel(self) -> None:
+        """Asks the engine to stop; ``failed`` follows, or ``done`` if it was faster."""
+        if not self.ended:
+            self._engine.cancel(self._number)
+
+    def drop(self) -> None:
+        """Cancels, and hears no more of it."""
+        self.blockSignals(True)
+        self.cancel()
+
+
+class Engine(QObject):
+    """A process that reads one source.
+
+    Frames are decoded in slices of :data:`SLICE_MS`, so that an engine that sends faster than the
+    window can draw does not hold up its event loop.
+    """
+
+    ready = Signal()
+    lost = Signal(object)
+    """An :class:`EngineLost`, once, however the process came to its end unasked."""
+
+    def __init__(self, parent: QObject | None = None, command: Sequence[str] = ()) -> None:
+        super().__init__(parent)
+        self._command = list(command) or engine_command()
+        self._reader = FrameReader()
+        self._calls: dict[int, Call] = {}
+        self._numbers = count(1)
+        self._log = bytearray()
+        self._stopping = False
+        self._loss: EngineLost | None = None
+        self._process = QProcess(self)
+        self._process.readyReadStandardOutput.connect(self._take_output)
+        self._process.readyReadStandardError.connect(self._take_log)
+        self._process.errorOccurred.connect(self._take_process_error)
+        self._process.finished.connect(self._take_end)
+        self._slices = QTimer(self, interval=0, singleShot=True)
+        self._slices.timeout.connect(self._decode_slice)
+
+    def start(self) -> None:
+        """Starts the process; requests may be made at once."""
+        self._process.start(self._command[0], self._command[1:])
+
+    def request(self, message: Request) -> Call:
+        """Sends a request; connect to the call's signals before returning to the event loop."""
+        number = next(self._numbers)
+        call = Call(self, number, message)
+        if self._loss is not None:
+            failure = Failed(self._loss)
+            QTimer.singleShot(0, call, lambda: call.take(failure))
+            return call
+        self._calls[number] = call
+        self._send(number, message)
+        return call
+
+    def cancel(self, number: int) -> None:
+        """Sends the wish to end a request early."""
+        if number in self._calls:
+            self._send(0, Cancel(number))
+
+    def stop(self) -> None:
+        """Ends the process in order; it is killed when it does not end soon."""
+        self._stopping = True
+        if self._process.state() == QProcess.ProcessState.NotRunning:
+            return
+        self._process.closeWriteChannel()
+        QTimer.singleShot(STOP_MS, self._process, self._process.kill)
+
+    def wait_stopped(self) -> None:
+        """Waits for the end that :meth:`stop` began; only for when no window is left to block."""
+        if not self._process.waitForFinished(STOP_MS):
+            self._process.kill()
+            self._process.waitForFinished(STOP_MS)
+
+    @property
+    def process_id(self) -> int:
+        """Of the operating system; 0 while there is none."""
+        return self._process.processId()
+
+    def _send(self, number: int, message: Message) -> None:
+        head, payload = encode(number, message)
+        self._process.write(head + payload)
+
+    def _take_output(self) -> None:
+        self._reader.feed(self._process.readAllStandardOutput().data())
+        if not self._slices.isActive():
+            self._decode_slice()
+
+    def _decode_slice(self) -> None:
+        clock = QElapsedTimer()
+        clock.start()
+        try:
+            while clock.elapsed() < SLICE_MS:
+                frame = self._reader.next_frame()
+                if frame is None:
+                    return
+                self._take_frame(frame)
+        except RecordError as error:
+            # Nothing that follows can be trusted, not even where the next frame begins.
+            self._slices.stop()
+            self._lose(str(error))
+            self._process.kill()
+            return
+        self._slices.start()
+
+    def _take_frame(self, frame: Frame) -> None:
+        message = frame.message
+        if frame.request == 0 and isinstance(message, Ready):
+            if message.version != __version__:
+                raise RecordError("record.frame", reason=f"an engine of version {message.version}")
+            self.ready.emit()
+            return
+        call = self._calls.get(frame.request)
+        if call is None:
+            raise RecordError("record.frame", reason="an answer to no request")
+        call.take(message)
+        if call.ended:
+            self._calls.pop(frame.request, None)
+
+    def _take_log(self) -> None:
+        self._log += self._process.readAllStandardError().data()
+        del self._log[:-LOG_TAIL]
+
+    def _take_process_error(self, error: QProcess.ProcessError) -> None:
+        if error == QProcess.ProcessError.FailedToStart:
+            self._lose(self._process.errorString())
+
+    def _take_end(self, code: int, status: QProcess.ExitStatus) -> None:
+        self._take_log()
+        crashed = status == QProcess.ExitStatus.CrashExit
+        self._lose(f"signal {code}" if crashed else f"exit code {code}")
+
+    def _lose(self, reason: str) -> None:
+        if self._loss is not None:
+            return
+        lines = [show_name(line) for line in bytes(self._log).splitlines()[-LOG_LINES:]]
+        self._loss = EngineLost("engine.lost", exit=reason, log=lines)
+        calls, self._calls = list(self._calls.values()), {}
+        for call in calls:
+            call.take(Failed(self._loss))
+        if not self._stopping:
+            self.lost.emit(self._loss)
