@@ -48,6 +48,11 @@ void host_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline);
 void host_wake_one(_Atomic uint32_t *word);
 void host_wake_all(_Atomic uint32_t *word);
 
+/* ---- Memory of one's own ----------------------------------------------- */
+
+void *host_aligned_alloc(size_t alignment, size_t size);
+void host_aligned_free(void *memory);
+
 /* ---- Memory that can be mapped more than once -------------------------- */
 
 /* Zeroed memory, given its pages when first touched. */
@@ -74,7 +79,7 @@ void host_ram_unalias(void *alias, uint32_t count);
 int host_file_open(const char *path, intptr_t *file, uint64_t *size);
 void host_file_close(intptr_t file);
 
-/* Address space without access; NULL when there is none. */
+/* Address space without access, at a page; NULL when there is none. */
 void *host_reserve(size_t size);
 void host_release(void *address, size_t size);
 
@@ -92,6 +97,7 @@ int host_protect(void *address, size_t length, bool write, bool execute);
  * the loader would give the same copy again.
  */
 int host_library_open(const char *path, void **library);
+const void *host_library_base(void *library);
 void *host_library_symbol(void *library, const char *name);
 void host_library_close(void *library);
 

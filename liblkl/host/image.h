@@ -25,4 +25,7 @@ struct image {
 int image_load(struct image *image, const char *path, bool by_dlopen);
 void image_free(struct image *image);
 
+/* Where address 0 of the file lies in memory. */
+const void *image_base(const struct image *image);
+
 #endif

@@ -82,6 +82,9 @@ void kernel_note(struct lkl_kernel *kernel, const char *format, ...)
 int kernel_thread_create(struct lkl_kernel *kernel, void (*fn)(void *),
 			 void *arg);
 
+/* Counts one thread less; the kernel may be freed from here on. */
+void kernel_thread_done(struct lkl_kernel *kernel);
+
 /* operations.c: fills kernel->operations; frees what the image left. */
 void operations_init(struct lkl_kernel *kernel);
 void operations_free_resources(struct lkl_kernel *kernel);
