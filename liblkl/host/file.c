@@ -1,0 +1,346 @@
+/* SPDX-FileCopyrightText: LKL Explorer contributors */
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Content of files: opened safely, read, copied to the host in large pieces.
+ */
+#include "copy.h"
+#include "record.h"
+#include "sink.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One read and one write at a time. */
+#define PIECE (1u << 20)
+/* From this length on, opening once more for direct I/O costs less. */
+#define DIRECT_LEAST (1u << 20)
+/* The largest logical block, which direct I/O must be aligned to. */
+#define DIRECT_ALIGNMENT 4096u
+/* Zeros of this size become a hole in the copy of a file with holes. */
+#define HOLE_LEAST 4096u
+/* Linux reads no more than 2 GiB less a page at a time. */
+#define READ_MOST (1u << 30)
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The errno that tells of what cannot be read as a file. */
+static int error_of_mode(uint32_t mode)
+{
+	switch (mode & LKL_S_IFMT) {
+	case LKL_S_IFREG:
+		return 0;
+	case LKL_S_IFDIR:
+		return -EISDIR;
+	case LKL_S_IFLNK:
+		return -ELOOP;
+	default:
+		return -EINVAL;
+	}
+}
+
+int open_regular(struct lkl_kernel *kernel, int directory, const char *name,
+		 struct lkl_stat *stat)
+{
+	int fd = (int)lkl_sys_openat(kernel, directory, name,
+				     LKL_O_RDONLY | LKL_O_NOFOLLOW |
+					 LKL_O_NONBLOCK | LKL_O_NOATIME |
+					 LKL_O_LARGEFILE | LKL_O_CLOEXEC,
+				     0);
+	int error;
+
+	if (fd < 0) {
+		/* What a socket or device answers says little: look at it. */
+		if (stat_entry(kernel, directory, name, stat, NULL))
+			return fd;
+		error = error_of_mode(stat->mode);
+		return error ? error : fd;
+	}
+	/* Only what was opened tells what it is: directories lie. */
+	error = stat_entry(kernel, fd, "", stat, NULL);
+	if (!error)
+		error = error_of_mode(stat->mode);
+	if (!error)
+		return fd;
+	lkl_sys_close(kernel, fd);
+	return error;
+}
+
+int lkl_open_file(struct lkl_kernel *kernel, int directory, const char *name)
+{
+	struct lkl_stat stat;
+
+	return open_regular(kernel, directory, name, &stat);
+}
+
+int64_t lkl_read_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
+		      void *buffer, size_t length)
+{
+	size_t done = 0;
+
+	if (offset > INT64_MAX)
+		return -EINVAL;
+	while (done < length) {
+		size_t wanted = smaller(length - done, READ_MOST);
+		int64_t got =
+		    lkl_sys_pread64(kernel, fd, (unsigned char *)buffer + done,
+				    wanted, (int64_t)(offset + done));
+
+		/* The next call will meet the error at its very place. */
+		if (got < 0)
+			return done ? (int64_t)done : got;
+		if (got == 0)
+			break;
+		done += (size_t)got;
+	}
+	return (int64_t)done;
+}
+
+int copy_memory_alloc(struct lkl_kernel *kernel, uint64_t length,
+		      struct copy_memory *memory)
+{
+	size_t size = (size_t)smaller(length, PIECE);
+
+	/* Room for a head and a tail that only alignment asks for. */
+	size = (size + 3 * DIRECT_ALIGNMENT - 1) & ~(DIRECT_ALIGNMENT - 1u);
+	memory->size = size;
+	memory->base = lkl_mem_alloc(kernel, size);
+	memory->of_kernel = memory->base;
+	if (!memory->base)
+		memory->base = malloc(size);
+	return memory->base ? 0 : -ENOMEM;
+}
+
+void copy_memory_free(struct lkl_kernel *kernel, struct copy_memory *memory)
+{
+	if (memory->of_kernel)
+		lkl_mem_free(kernel, memory->base, memory->size);
+	else
+		free(memory->base);
+	memory->base = NULL;
+}
+
+/*
+ * A second descriptor of the same file, for direct I/O: a flag set on the first
+ * would meet whoever else reads there.  Negative where that is not possible.
+ */
+static int open_direct(struct lkl_kernel *kernel, int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return (int)lkl_sys_openat(kernel, LKL_AT_FDCWD, path,
+				   LKL_O_RDONLY | LKL_O_DIRECT |
+				       LKL_O_NONBLOCK | LKL_O_NOATIME |
+				       LKL_O_LARGEFILE | LKL_O_CLOEXEC,
+				   0);
+}
+
+/*
+ * Reads at most length bytes by direct I/O, *bytes being where they are.
+ * Returns their number, 0 or less when this is not the way.
+ */
+static int64_t read_direct(const struct copy *copy, int direct, uint64_t offset,
+			   size_t length, unsigned char **bytes)
+{
+	size_t head = offset % DIRECT_ALIGNMENT;
+	size_t whole = (head + length + DIRECT_ALIGNMENT - 1) &
+		       ~(size_t)(DIRECT_ALIGNMENT - 1);
+	int64_t got = lkl_sys_pread64(copy->kernel, direct, copy->memory->base,
+				      whole, (int64_t)(offset - head));
+
+	*bytes = copy->memory->base + head;
+	return got < 0 ? got : (int64_t)smaller(got - (int64_t)head, length);
+}
+
+/* Where the data that stands at offset or after it begins and ends. */
+static int find_data(const struct copy *copy, uint64_t size, uint64_t offset,
+		     uint64_t *begin, uint64_t *end)
+{
+	int64_t data = lkl_sys_lseek(copy->kernel, copy->fd, (int64_t)offset,
+				     LKL_SEEK_DATA);
+	int64_t hole;
+
+	*begin = offset;
+	*end = UINT64_MAX;
+	if (data == -ENXIO) {
+		*begin = size;
+		return 0;
+	}
+	/* Not known here: all of it is read. */
+	if (data < 0)
+		return data == -EINVAL ? 0 : (int)data;
+	*begin = (uint64_t)data;
+	hole = lkl_sys_lseek(copy->kernel, copy->fd, data, LKL_SEEK_HOLE);
+	if (hole < 0)
+		return hole == -EINVAL ? 0 : (int)hole;
+	if (hole > data)
+		*end = (uint64_t)hole;
+	return 0;
+}
+
+static bool is_zero(const unsigned char *bytes, size_t length)
+{
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
+}
+
+static int put_data(struct copy *copy, const unsigned char *bytes,
+		    size_t length)
+{
+	int error = sink_write(copy->sink, bytes, length);
+
+	if (!error)
+		copy->written += length;
+	return error;
+}
+
+static int put_hole(struct copy *copy, uint64_t length)
+{
+	static const unsigned char zeros[64 << 10];
+	int error = 0;
+
+	if (copy->sparse)
+		return sink_skip(copy->sink, length);
+	while (length > 0 && !error) {
+		size_t piece = smaller(length, sizeof(zeros));
+
+		error = put_data(copy, zeros, piece);
+		length -= piece;
+	}
+	return error;
+}
+
+/* Writes bytes of a file with holes: blocks of zeros become holes too. */
+static int put_sparse(struct copy *copy, const unsigned char *bytes,
+		      size_t length)
+{
+	size_t at = 0;
+	int error = 0;
+
+	while (at < length && !error) {
+		bool hole =
+		    is_zero(bytes + at, smaller(HOLE_LEAST, length - at));
+		size_t end = at;
+
+		do
+			end += smaller(HOLE_LEAST, length - end);
+		while (end < length &&
+		       is_zero(bytes + end,
+			       smaller(HOLE_LEAST, length - end)) == hole);
+		error = hole ? put_hole(copy, end - at)
+			     : put_data(copy, bytes + at, end - at);
+		at = end;
+	}
+	return error;
+}
+
+int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
+		  uint64_t offset, uint64_t length)
+{
+	/* Files that tell no size, as those of proc, are read to their end. */
+	uint64_t size = stat->size ? stat->size : INT64_MAX;
+	bool holes = stat->size / 512 > stat->blocks;
+	uint64_t at = offset, end, data_end = offset;
+	size_t piece = copy->memory->size - 2 * DIRECT_ALIGNMENT;
+	int direct = -1;
+	int error = 0;
+
+	end = offset >= size ? offset : offset + smaller(length, size - offset);
+	if (copy->memory->of_kernel && stat->size && end - at >= DIRECT_LEAST)
+		direct = open_direct(copy->kernel, copy->fd);
+	while (at < end && !error) {
+		unsigned char *bytes = copy->memory->base;
+		int64_t got = 0;
+		size_t wanted;
+
+		if (holes && at >= data_end) {
+			uint64_t data;
+
+			error = find_data(copy, size, at, &data, &data_end);
+			if (error)
+				break;
+			data = smaller(data, end);
+			if (data > at) {
+				error = put_hole(copy, data - at);
+				copy->host_failed = error;
+				at = data;
+				if (!error && copy->progress &&
+				    copy->progress(copy->opaque, at - offset))
+					error = -ECANCELED;
+				continue;
+			}
+		}
+		wanted = smaller(piece, end - at);
+		if (holes)
+			wanted = smaller(wanted, data_end - at);
+		if (direct >= 0) {
+			got = read_direct(copy, direct, at, wanted, &bytes);
+			if (got <= 0) {
+				lkl_sys_close(copy->kernel, direct);
+				direct = -1;
+			}
+		}
+		if (direct < 0) {
+			bytes = copy->memory->base;
+			got = lkl_sys_pread64(copy->kernel, copy->fd, bytes,
+					      wanted, (int64_t)at);
+		}
+		if (got < 0)
+			error = (int)got;
+		if (got <= 0)
+			break;
+		error = holes && copy->sparse
+			    ? put_sparse(copy, bytes, (size_t)got)
+			    : put_data(copy, bytes, (size_t)got);
+		copy->host_failed = error;
+		at += (uint64_t)got;
+		if (!error && copy->progress &&
+		    copy->progress(copy->opaque, at - offset))
+			error = -ECANCELED;
+	}
+	/* A hole at the end is no part of the file yet. */
+	if (!error && holes && copy->sparse && at > offset) {
+		error = sink_end_here(copy->sink);
+		copy->host_failed = error;
+	}
+	if (direct >= 0)
+		lkl_sys_close(copy->kernel, direct);
+	return error ? error : (int64_t)(at - offset);
+}
+
+int64_t lkl_copy_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
+		      uint64_t length, int host_fd, uint32_t flags,
+		      lkl_progress progress, void *opaque, int *host_error)
+{
+	struct copy_memory memory;
+	struct copy copy = {
+	    .kernel = kernel,
+	    .memory = &memory,
+	    .fd = fd,
+	    .sink = host_fd,
+	    .sparse = flags & LKL_COPY_SPARSE,
+	    .progress = progress,
+	    .opaque = opaque,
+	};
+	struct lkl_stat stat;
+	int64_t result;
+
+	*host_error = 0;
+	if (offset > INT64_MAX || flags & ~(uint32_t)LKL_COPY_SPARSE)
+		return -EINVAL;
+	result = stat_entry(kernel, fd, "", &stat, NULL);
+	if (result)
+		return result;
+	result =
+	    copy_memory_alloc(kernel, stat.size ? stat.size : PIECE, &memory);
+	if (result)
+		return result;
+	result = copy_file(&copy, &stat, offset, length);
+	*host_error = copy.host_failed;
+	copy_memory_free(kernel, &memory);
+	return result;
+}
