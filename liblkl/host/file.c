@@ -1,5 +1,5 @@
-/* SPDX-FileCopyrightText: LKL Explorer contributors */
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+// SPDX-FileCopyrightText: LKL Explorer contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Content of files: opened safely, read, copied to the host in large pieces.
  */

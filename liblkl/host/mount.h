@@ -1,8 +1,7 @@
 /* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What mount.c offers to kernel.c and disk.c.  No list of mounts is kept on
- * the host's side: the kernel itself knows what is mounted.
+ * What mount.c knows of disks beside what lkl.h asks.  Internal to this room.
  */
 #ifndef LKL_HOST_MOUNT_H
 #define LKL_HOST_MOUNT_H
@@ -10,15 +9,9 @@
 struct lkl_kernel;
 
 /*
- * For lkl_halt: unmounts everything below /mnt, the latest first.  What is
- * still in use is detached.  Returns 0 or the first negative errno.
+ * -EBUSY when a disk or one of its partitions is mounted, or part of another
+ * device (dm, md, a file system of several disks); else 0 or a negative errno.
  */
-int lkl_mounts_undo(struct lkl_kernel *kernel);
-
-/*
- * For lkl_disk_remove: -EBUSY when the disk or one of its partitions is
- * mounted or part of another device (dm, md), else 0 or a negative errno.
- */
-int lkl_mounts_busy(struct lkl_kernel *kernel, int disk);
+int disk_in_use(struct lkl_kernel *kernel, int disk);
 
 #endif

@@ -1,5 +1,5 @@
-/* SPDX-FileCopyrightText: LKL Explorer contributors */
-/* SPDX-License-Identifier: GPL-2.0-or-later */
+// SPDX-FileCopyrightText: LKL Explorer contributors
+// SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * Walks a tree by handles.  The tree may be corrupt, or made to do harm: a
  * directory is entered once only, however often it is met, nothing is found by
