@@ -27,7 +27,7 @@ TEXTS: dict[str, str] = {
         "{path}: neither a partition table nor a file system was recognised in it"
     ),
     # Volumes
-    "volume.none": "{path}: no volume with a file system that can be opened; {found}",
+    "volume.none": "{path}: no volume that can be opened:\n{list}",
     "volume.choose": (
         "{path}: has several volumes; choose one with --volume N, label or UUID:\n{list}"
     ),
@@ -58,6 +58,18 @@ TEXTS: dict[str, str] = {
     "path.directory": "{path}: is a folder in the image, not a file",
     "path.not-a-file": "{path}: is a {type} in the image, not a file",
     "path.not-a-directory": "{path}: is no folder in the image",
+}
+
+# Why a volume that was recognised is not opened.
+WHY: dict[str, str] = {
+    "encrypted": "it is encrypted, and unlocking is not supported yet",
+    "group": "it is part of a volume group, and groups are not assembled yet",
+    "array": "it is one member of an array, and arrays are not assembled yet",
+    "no-driver": "Linux has no file system for it",
+    "not-files": "it holds no files",
+    "flash": "it belongs on a flash chip; Linux does not read it from a disk",
+    "old-version": "Linux reads only newer versions of it",
+    "byte-order": "Linux reads it only in the byte order of its own processor",
 }
 
 # What the common ones among the kernel's errors mean to a person.
@@ -105,6 +117,7 @@ def describe(error: BaseException) -> str:
         if text is None:
             return str(error)
         params = _Gaps(error.params)
+        params["why"] = WHY.get(str(error.params.get("why")), "")
         params["said"] = _kernel_said(error.params.get("log"))
         return text.format_map(params)
     if isinstance(error, OSError) and error.strerror:

@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How each file system is mounted: read-only, and so that nothing is lost or hidden.
+
+A disk has an overlay in memory, so a file system may bring itself in order (replay its journal)
+without a byte of the image being written. Where that fails, a second attempt leaves the journal
+alone: what is stored then shows as it is stored.
+
+Options and their meanings are from ``Documentation/filesystems`` and the option tables of each
+file system in the Linux source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One way to mount."""
+
+    options: str = ""
+    as_stored: bool = False
+    """Whether the journal is left alone."""
+
+
+def _journaled(options: str, without: str) -> tuple[Attempt, ...]:
+    return (
+        Attempt(options),
+        Attempt(f"{options},{without}" if options else without, as_stored=True),
+    )
+
+
+ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
+    # errors=continue: an image may ask for a panic at the first damage, and Linux would obey.
+    "ext4": _journaled("errors=continue", "noload"),
+    # nouuid: clones of one file system may be open at once. norecovery wants a read-only mount,
+    # which it is.
+    "xfs": _journaled("nouuid", "norecovery"),
+    # rescue=nologreplay is the log; usebackuproot takes an older tree root where the newest is
+    # damaged, and ibadroots goes on without the trees that only writing needs.
+    "btrfs": (
+        Attempt(),
+        Attempt("rescue=nologreplay", as_stored=True),
+        Attempt("rescue=usebackuproot:nologreplay:ibadroots", as_stored=True),
+    ),
+    # memory=low: compressed pages are mapped after they are read; the other order does not work
+    # in a kernel without an MMU unless the host can map its pages twice.
+    "f2fs": _journaled("memory=low", "norecovery"),
+    # errors=continue is not what bcachefs calls it: "ro" goes on reading.
+    "bcachefs": _journaled("errors=ro", "nochanges,norecovery"),
+    # errors=continue: as for ext4. iocharset: without it names are cut to Latin-1.
+    "jfs": (Attempt("errors=continue,iocharset=utf8"),),
+    "reiserfs": _journaled("", "nolog"),
+    "nilfs2": _journaled("errors=continue", "norecovery"),
+    # utf8: names as they are, instead of Latin-1 with question marks. tz=UTC: the times of FAT
+    # have no zone, and show as they are stored wherever this program runs. errors=continue: as
+    # for ext4.
+    "vfat": (Attempt("utf8,tz=UTC,errors=continue"),),
+    "exfat": (Attempt("iocharset=utf8,errors=continue"),),
+    # Half of a surrogate pair, which NTFS allows, cannot be UTF-8; such names become readable by
+    # escapes of the driver.
+    "ntfs3": (Attempt("iocharset=utf8"),),
+    # HFS' names are in the Macintosh's own character set; the other attempt takes them raw.
+    "hfs": (Attempt("codepage=macroman,iocharset=utf8"), Attempt()),
+    "hfsplus": (Attempt("nls=utf8"),),
+    # iocharset: for Joliet's names. unhide, undelete: files with the flag "hidden" are files, and
+    # those marked as deleted are still on the disc.
+    "iso9660": (Attempt("iocharset=utf8,unhide"),),
+    "udf": (Attempt("iocharset=utf8,unhide"),),
+    # errors=continue: as for ext4. A damaged block is reported when it is read, not before.
+    "squashfs": (Attempt("errors=continue"),),
+    # case=asis: names as they are stored, not in lower case. check=normal is enough for reading.
+    "hpfs": (Attempt("case=asis,errors=continue"), Attempt("case=asis,errors=continue,check=none")),
+    "befs": (Attempt("iocharset=utf8"),),
+}
+
+# UFS does not say whose it is; what the superblock tells leaves these, likeliest first.
+_UFS: dict[str, tuple[Attempt, ...]] = {
+    "ufs2": (Attempt("ufstype=ufs2"),),
+    "little": tuple(Attempt(f"ufstype={whose}") for whose in ("44bsd", "sunx86", "old", "hp")),
+    "big": tuple(
+        Attempt(f"ufstype={whose}") for whose in ("sun", "44bsd", "nextstep", "openstep", "old")
+    ),
+}
+
+
+def attempts(kind: str, variant: str = "") -> tuple[Attempt, ...]:
+    """The ways to mount a file system of the kernel, best first."""
+    if kind == "ufs":
+        return _UFS[variant]
+    if kind == "qnx6" and variant == "mmi":
+        return (Attempt("mmi_fs"),)
+    return ATTEMPTS.get(kind, (Attempt(),))
