@@ -6,7 +6,6 @@
  * All of it is asked of the kernel, through sysfs, at each call: nothing is
  * kept here that could differ from what the kernel thinks.
  */
-#include "mount.h"
 #include "kernel.h"
 #include "record.h"
 
@@ -23,7 +22,6 @@
 /* mount(2) copies a page from where the options begin, whatever their length.
  */
 #define OPTIONS_SIZE 4096u
-#define O_EXCL_BLOCK (LKL_O_RDONLY | LKL_O_EXCL | LKL_O_CLOEXEC)
 
 /* A block device: its folder in sysfs and its name there. */
 struct device {
@@ -238,21 +236,6 @@ int lkl_disk_device(struct lkl_kernel *kernel, int disk, uint32_t partition,
 		return -EIO;
 	error = make_node(kernel, path, major, minor);
 	return error ? error : length;
-}
-
-int disk_in_use(struct lkl_kernel *kernel, int disk)
-{
-	char path[PATH_SIZE];
-	int result = lkl_disk_device(kernel, disk, 0, path, sizeof(path));
-
-	if (result < 0)
-		return result;
-	/* An exclusive open asks just that, of its partitions too. */
-	result =
-	    (int)lkl_sys_openat(kernel, LKL_AT_FDCWD, path, O_EXCL_BLOCK, 0);
-	if (result < 0)
-		return result;
-	return (int)lkl_sys_close(kernel, result);
 }
 
 /* ---- Partitions -------------------------------------------------------- */
