@@ -59,8 +59,8 @@ struct task_struct *__switch_to(struct task_struct *prev,
 	lkl_current = next;
 	lkl_host(sem_up, next->thread.sem);
 	/*
-	 * The next task runs.  It may have freed a dead task by now, and a task that
-	 * left may be inside again on another stack.
+	 * The next task runs.  It may have freed a dead task by now, and a task
+	 * that left may be inside again on another stack.
 	 */
 	if (leaving)
 		lkl_jump(leave);
@@ -95,8 +95,8 @@ void arch_cpu_idle(void)
 /*
  * The current task has a host thread that is not in the kernel, or is about to
  * leave it: lets the others run.  The task sleeps in a state that nothing but
- * lkl_admit() wakes, so that a stray wake-up cannot give the CPU to a thread that
- * does not wait for it.
+ * lkl_admit() wakes, so that a stray wake-up cannot give the CPU to a thread
+ * that does not wait for it.
  *
  * Jumps to the task's leave, unless its host thread came back meanwhile: then
  * it is given the CPU as it stands.

@@ -50,7 +50,7 @@ static noinline void LKL_ABI run_kernel_thread(void *arg)
 		return;
 	lkl_take_over(task, &leave);
 	task->thread.fn(task->thread.arg);
-	/* Only process 1 gets here, from its exec: the others call do_exit(). */
+	/* Only process 1 gets here, from its exec; the others do_exit(). */
 	lkl_process_one();
 }
 
@@ -118,7 +118,7 @@ static void fork_host_threads(struct attach *request)
 			.fn_arg = request,
 		};
 
-		/* Once the task exists, its thread may return and the request be gone. */
+		/* Once its task exists, the request may be gone. */
 		next = request->next;
 		pid = kernel_clone(&args);
 		if (pid < 0) {

@@ -82,11 +82,9 @@ void free_initmem(void)
 {
 }
 
-/* Code and stacks are the host's; its debugger reads them. */
+/* Stacks are the host's, and so are the debuggers that can read them. */
 void show_stack(struct task_struct *task, unsigned long *sp, const char *level)
 {
-	printk("%simage at %px, called from %pS\n", level, _text,
-	       __builtin_return_address(0));
 }
 
 void show_regs(struct pt_regs *regs)

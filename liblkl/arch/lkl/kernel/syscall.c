@@ -17,7 +17,6 @@ SYSCALL_DEFINE6(mmap, unsigned long, addr, unsigned long, len,
 			       offset >> PAGE_SHIFT);
 }
 
-#undef __SYSCALL
 #define __SYSCALL(nr, call)	[nr] = (void *)(call),
 #define __SYSCALL_WITH_COMPAT(nr, native, compat)	__SYSCALL(nr, native)
 

@@ -11,10 +11,12 @@
 #include <linux/types.h>
 
 /* Any alignment, any type. */
-typedef u64 word_t __attribute__((aligned(1), may_alias));
-typedef u32 half_t __attribute__((aligned(1), may_alias));
-typedef u16 quarter_t __attribute__((aligned(1), may_alias));
-typedef u64 vector_t __attribute__((vector_size(16), aligned(1), may_alias));
+#define __any __attribute__((may_alias)) __aligned(1)
+
+typedef u64 word_t __any;
+typedef u32 half_t __any;
+typedef u16 quarter_t __any;
+typedef u64 vector_t __attribute__((vector_size(16))) __any;
 
 #define LARGE 512
 

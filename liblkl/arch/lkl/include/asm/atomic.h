@@ -7,14 +7,14 @@
 #include <asm/cmpxchg.h>
 
 /* See asm/cmpxchg.h for why these are plain C. */
-#define LKL_ATOMIC_OP(name, type, atomic, op, c_op)			\
+#define LKL_ATOMIC_OP(atomic_type_t, type, atomic, op, c_op)		\
 static __always_inline void						\
-arch_##atomic##_##op(type i, name *v)					\
+arch_##atomic##_##op(type i, atomic_type_t *v)				\
 {									\
 	WRITE_ONCE(v->counter, v->counter c_op i);			\
 }									\
 static __always_inline type						\
-arch_##atomic##_fetch_##op(type i, name *v)				\
+arch_##atomic##_fetch_##op(type i, atomic_type_t *v)			\
 {									\
 	type old = READ_ONCE(v->counter);				\
 									\
@@ -24,29 +24,29 @@ arch_##atomic##_fetch_##op(type i, name *v)				\
 	return old;							\
 }
 
-#define LKL_ATOMIC_OP_RETURN(name, type, atomic, op, c_op)		\
+#define LKL_ATOMIC_OP_RETURN(atomic_type_t, type, atomic, op, c_op)	\
 static __always_inline type						\
-arch_##atomic##_##op##_return(type i, name *v)				\
+arch_##atomic##_##op##_return(type i, atomic_type_t *v)			\
 {									\
 	return arch_##atomic##_fetch_##op(i, v) c_op i;			\
 }
 
-#define LKL_ATOMIC(name, type, atomic)					\
-static __always_inline type arch_##atomic##_read(const name *v)		\
+#define LKL_ATOMIC(atomic_type_t, type, atomic)				\
+static __always_inline type arch_##atomic##_read(const atomic_type_t *v)	\
 {									\
 	return READ_ONCE(v->counter);					\
 }									\
-static __always_inline void arch_##atomic##_set(name *v, type i)	\
+static __always_inline void arch_##atomic##_set(atomic_type_t *v, type i)	\
 {									\
 	WRITE_ONCE(v->counter, i);					\
 }									\
-LKL_ATOMIC_OP(name, type, atomic, add, +)				\
-LKL_ATOMIC_OP(name, type, atomic, sub, -)				\
-LKL_ATOMIC_OP(name, type, atomic, and, &)				\
-LKL_ATOMIC_OP(name, type, atomic, or, |)				\
-LKL_ATOMIC_OP(name, type, atomic, xor, ^)				\
-LKL_ATOMIC_OP_RETURN(name, type, atomic, add, +)			\
-LKL_ATOMIC_OP_RETURN(name, type, atomic, sub, -)
+LKL_ATOMIC_OP(atomic_type_t, type, atomic, add, +)			\
+LKL_ATOMIC_OP(atomic_type_t, type, atomic, sub, -)			\
+LKL_ATOMIC_OP(atomic_type_t, type, atomic, and, &)			\
+LKL_ATOMIC_OP(atomic_type_t, type, atomic, or, |)			\
+LKL_ATOMIC_OP(atomic_type_t, type, atomic, xor, ^)			\
+LKL_ATOMIC_OP_RETURN(atomic_type_t, type, atomic, add, +)		\
+LKL_ATOMIC_OP_RETURN(atomic_type_t, type, atomic, sub, -)
 
 #define ATOMIC64_INIT(i)	{ (i) }
 

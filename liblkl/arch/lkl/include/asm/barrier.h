@@ -7,13 +7,18 @@
  * barriers towards them are real.  Between tasks there is one CPU, and the
  * semaphore that hands it over orders everything.
  */
+/* Before a device is told to look at memory, and after it has answered. */
 #define mb()	__atomic_thread_fence(__ATOMIC_SEQ_CST)
+/* Reads of what a device wrote, after the read that says it did. */
 #define rmb()	__atomic_thread_fence(__ATOMIC_ACQUIRE)
+/* Writes that a device will read, before the write that says so. */
 #define wmb()	__atomic_thread_fence(__ATOMIC_RELEASE)
 
-/* The virtqueue's other end is such a thread even on a kernel without SMP. */
+/* For virtqueues, whose other end is such a thread: virt_mb() and kin. */
 #define __smp_mb()	mb()
+/* See above. */
 #define __smp_rmb()	rmb()
+/* See above. */
 #define __smp_wmb()	wmb()
 
 #include <asm-generic/barrier.h>

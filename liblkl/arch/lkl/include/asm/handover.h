@@ -21,8 +21,8 @@
  *	PARKED	BUSY	raise()		an interrupt; the raising thread goes on
  *					in the parked task's name
  *	BUSY	IDLE	sleep()		the scheduler found nothing to run
- *	IDLE	BUSY	raise()		an interrupt; the raising thread then ups
- *					the idle task's semaphore
+ *	IDLE	BUSY	raise()		an interrupt; the raising thread then
+ *					ups the idle task's semaphore
  *	BUSY	ENDED	end()
  *
  * Between tasks the CPU is handed over while BUSY: __switch_to() ups the
@@ -31,8 +31,8 @@
  * about to.
  *
  * No interrupt is lost: raise() sets the pending bit before it reads the owner,
- * and park() and sleep() set the owner before they read the pending bits, all in
- * one total order.  So either raise() sees the CPU free and takes it, or the
+ * and park() and sleep() set the owner before they read the pending bits, all
+ * in one total order.  So either raise() sees the CPU free and takes it, or the
  * leaving thread sees the bit and takes the CPU back.
  *
  * This file depends on the compiler only, so that the protocol can be tested

@@ -3,9 +3,9 @@
 #define _ASM_LKL_JUMP_H
 
 /*
- * Non-local jumps by the compiler's own means, so that no instruction of any CPU
- * needs to be written here.  The buffer's size is the compiler's (GCC manual,
- * "Nonlocal Gotos"): five words.
+ * Non-local jumps by the compiler's own means, so that no instruction of any
+ * CPU needs to be written here.  The buffer's size is the compiler's (GCC
+ * manual, "Nonlocal Gotos"): five words.
  *
  * lkl_set_jump() is 0 at first and 1 after lkl_jump(); as with setjmp(),
  * the function that set it must not have returned, and variables that it

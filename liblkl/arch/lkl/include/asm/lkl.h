@@ -13,8 +13,8 @@ extern struct lkl_boot lkl_boot;
 #define lkl_host(op, ...) (lkl_ops->op(lkl_ops->host, ##__VA_ARGS__))
 
 /*
- * The image's entry points: the only symbols that are not hidden.  They must be declared
- * with their visibility before they are defined, since the most
+ * The image's entry points: the only symbols that are not hidden.  They must
+ * be declared with their visibility before they are defined, since the most
  * constraining declaration wins.
  */
 #pragma GCC visibility push(default)

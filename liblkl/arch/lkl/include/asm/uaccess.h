@@ -6,9 +6,9 @@
 #include <linux/types.h>
 
 /*
- * User memory is the memory of the process.  A bad pointer makes the host's fault
- * handler continue in lkl_image_fault(), which ends the copy with an error
- * (lib/uaccess.c).
+ * User memory is the memory of the process.  A bad pointer makes the host's
+ * fault handler continue in lkl_image_fault(), which ends the copy with an
+ * error (lib/uaccess.c).
  */
 unsigned long __must_check
 raw_copy_from_user(void *to, const void __user *from, unsigned long n);
