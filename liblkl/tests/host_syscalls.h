@@ -1,12 +1,14 @@
 /* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * lkl_syscall() by the host's own Linux: links the bulk calls against a kernel
- * whose answers can be compared with the host's, below the sanitizers, and
- * without an image.  What it shows is that the bulk calls are right by any
- * Linux; that ours is right is shown by the tests that boot it.
+ * lkl_syscall() by the host's own Linux: gives the bulk calls a kernel whose
+ * answers can be compared with the host's, below the sanitizers and without an
+ * image.  What it shows is that the bulk calls are right by any Linux; that ours
+ * is right is shown by the tests that boot it.
  */
-#define _GNU_SOURCE
+#ifndef HOST_SYSCALLS_H
+#define HOST_SYSCALLS_H
+
 #include "lkl.h"
 #include "syscall_numbers.h"
 
@@ -72,3 +74,5 @@ void lkl_mem_free(struct lkl_kernel *kernel, void *memory, size_t size)
 	(void)size;
 	free(memory);
 }
+
+#endif
