@@ -82,23 +82,24 @@ class Server:
         self._interactive = ThreadPoolExecutor(INTERACTIVE_THREADS, "interactive")
         self._bulk = ThreadPoolExecutor(BULK_THREADS, "bulk")
 
-    def run(self) -> None:
-        """Serves until the pipe is closed, then cancels what is still running and waits for it.
+    def serve(self) -> None:
+        """Takes requests until the pipe is closed.
 
         Raises :exc:`RecordError` when what comes is no request.
         """
-        try:
-            for request, message in self._pipe.frames():
-                if isinstance(message, Cancel):
-                    self._cancel(message.target)
-                else:
-                    self._begin(request, message)
-        finally:
-            with self._lock:
-                for answer in self._answers.values():
-                    answer.cancel()
-            for pool in (self._interactive, self._bulk):
-                pool.shutdown(cancel_futures=True)
+        for request, message in self._pipe.frames():
+            if isinstance(message, Cancel):
+                self._cancel(message.target)
+            else:
+                self._begin(request, message)
+
+    def stop(self) -> None:
+        """Cancels what is still running, and waits for it."""
+        with self._lock:
+            for answer in self._answers.values():
+                answer.cancel()
+        for pool in (self._interactive, self._bulk):
+            pool.shutdown(cancel_futures=True)
 
     def _begin(self, request: int, message: Message) -> None:
         answer = Answer(self._pipe, request)
@@ -123,7 +124,7 @@ class Server:
         except ExplorerError as error:
             end = Failed(error)
         except BrokenPipeError:
-            # The window is gone; run() is about to read the end of its pipe.
+            # The window is gone; serve() is about to read the end of its pipe.
             return
         except Exception as error:  # noqa: BLE001 - one request's bug must not end the others
             traceback.print_exc(file=sys.stderr)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the window asks of its engine, and what the engine answers.
 
-A request is answered by any number of parts (:data:`Part`) and then by exactly one end: its
-reply, or :class:`Failed`. Volumes are named by their number, entries by their path from the
-volume's root, as bytes, absolute, without ``.``, ``..`` and doubled slashes; no component of a
-path is followed when it is a link, only :class:`Resolve` follows links.
+A request is answered by any number of parts (:data:`PARTS`) and then by exactly one end: its
+reply (:data:`REPLIES`), or :class:`Failed`. Volumes are named by their number, entries by their path from the
+volume's root: bytes, absolute, without ``.``, ``..`` and doubled slashes. A path's last part is
+not followed when it is a link; only :class:`Resolve` does that, and no link leaves its volume.
 """
 
 from __future__ import annotations
@@ -69,7 +69,11 @@ class ReadEntry:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """Follow the links of a path, inside the volume: answered by :class:`EntryRead`."""
+    """Follow the links of a path, inside the volume: answered by :class:`EntryRead`.
+
+    It may be any absolute path, as a person types it; the answer's is one that names its entry
+    by itself.
+    """
 
     volume: int
     path: bytes
@@ -206,15 +210,13 @@ class VolumeOpened:
     type: str
     """The file system, as the kernel names it."""
     recovered: bool
-    """Whether its journal was replayed, in memory."""
-    block_size: int
+    """Whether the file system put something in order, in memory: replayed its journal, say."""
+    as_stored: bool
+    """Whether it could only be opened without that; the newest changes may be missing."""
+    size: int
     """Bytes."""
-    blocks: int
-    """Of ``block_size``, as the next two."""
-    blocks_free: int
-    files: int
-    """Inodes; 0 where the file system has no such number."""
-    files_free: int
+    free: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +345,27 @@ MESSAGES: dict[int, type[Message]] = {
     27: LogRead,
 }
 """The number that stands for each class in a frame's header."""
+
+REPLIES: dict[type[Request], type[Reply]] = {
+    OpenSource: SourceOpened,
+    OpenVolume: VolumeOpened,
+    ListDirectory: Listed,
+    ReadEntry: EntryRead,
+    Resolve: EntryRead,
+    ReadLinks: LinksRead,
+    ReadXattrs: XattrsRead,
+    ReadRange: RangeRead,
+    Export: Exported,
+    ReadCounters: Counters,
+    ReadLog: LogRead,
+}
+"""The reply that ends each request, unless :class:`Failed` does."""
+
+PARTS: dict[type[Request], tuple[type[Part], ...]] = {
+    ListDirectory: (Entries,),
+    Export: (Progress, EntryFailed),
+}
+"""The parts that come before it."""
 
 RANGE_LIMIT = 1 << 20
 LINKS_LIMIT = 1024

@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The contents of a folder: a flat table styled as a list.
+
+A table, because a tree view needs a minute for a million rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QCoreApplication, Qt, Signal
+from PySide6.QtGui import QPainter, QPalette
+from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+
+from explorer.models.directory import Column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PySide6.QtGui import QKeyEvent, QPaintEvent
+    from PySide6.QtWidgets import QWidget
+
+    from explorer.models.directory import DirectoryModel
+
+WIDTHS = {
+    Column.NAME: 300,
+    Column.SIZE: 90,
+    Column.MODIFIED: 150,
+    Column.MODE: 95,
+    Column.OWNER: 80,
+    Column.LINKS: 55,
+    Column.INODE: 80,
+}
+
+
+class ContentsView(QTableView):
+    """Rows can be opened, looked at, dragged out."""
+
+    opened = Signal(int)
+    """A row was double-clicked, or Enter pressed on it."""
+    drag_begun = Signal()
+    """The selection is being dragged."""
+    current_changed = Signal()
+    """Another row is current."""
+    selection_changed = Signal()
+    """Other rows are selected."""
+
+    def __init__(self, model: DirectoryModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._contents = model
+        self._message = ""
+        self.setModel(model)
+        self.setAccessibleName(QCoreApplication.translate("Contents", "Contents of the folder"))
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setShowGrid(False)
+        self.setWordWrap(False)
+        self.setTabKeyNavigation(False)
+        self.setDragEnabled(True)
+        self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        rows = self.verticalHeader()
+        rows.hide()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        rows.setDefaultSectionSize(max(22, self.fontMetrics().height() + 6))
+        columns = self.horizontalHeader()
+        columns.setHighlightSections(False)
+        columns.setStretchLastSection(True)
+        columns.setSectionsMovable(True)
+        columns.setSortIndicator(Column.NAME, Qt.SortOrder.AscendingOrder)
+        self.setSortingEnabled(True)
+        for column, width in WIDTHS.items():
+            self.setColumnWidth(column, width)
+        self.doubleClicked.connect(lambda index: self.opened.emit(index.row()))
+        selection = self.selectionModel()
+        selection.currentRowChanged.connect(self.current_changed)
+        selection.selectionChanged.connect(self.selection_changed)
+        model.loading_changed.connect(self._update_message)
+        model.modelReset.connect(self._update_message)
+
+    # ---- Selection
+
+    def _selected_ranges(self) -> list[tuple[int, int]]:
+        selection = self.selectionModel().selection()
+        parts = (selection.at(place) for place in range(selection.count()))
+        return sorted((part.top(), part.bottom() + 1) for part in parts)
+
+    def iter_selected_rows(self) -> Iterator[int]:
+        """The rows selected, in the order shown."""
+        for start, end in self._selected_ranges():
+            yield from range(start, end)
+
+    def selected_count(self) -> int:
+        """How many rows are selected; cheap however many they are."""
+        return sum(end - start for start, end in self._selected_ranges())
+
+    def select_name(self, name: bytes) -> None:
+        """Makes the row that shows a name current, and visible."""
+        row = self._contents.row_of(name)
+        if row is not None:
+            index = self._contents.index(row, Column.NAME)
+            self.setCurrentIndex(index)
+            self.scrollTo(index, QAbstractItemView.ScrollHint.PositionAtCenter)
+
+    # ---- Painting
+
+    def _update_message(self) -> None:
+        translate = QCoreApplication.translate
+        if self._contents.location is None:
+            self._message = ""
+        elif self._contents.loading:
+            self._message = translate("Contents", "Reading…")
+        elif self._contents.hidden:
+            self._message = translate("Contents", "No name matches the filter")
+        else:
+            self._message = translate("Contents", "This folder is empty")
+        self.viewport().update()
+
+    def show_no_message(self) -> None:
+        """Leaves an empty view empty: why it is so is said elsewhere."""
+        self._message = ""
+        self.viewport().update()
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draws the rows, or why there are none."""
+        super().paintEvent(event)
+        if self._message and not self._contents.rowCount():
+            painter = QPainter(self.viewport())
+            painter.setPen(self.palette().color(QPalette.ColorRole.PlaceholderText))
+            painter.drawText(
+                self.viewport().rect(), Qt.AlignmentFlag.AlignCenter, self._message
+            )
+
+    # ---- Keys and mouse
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Enter opens; the rest is the table's."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and not event.modifiers():
+            index = self.currentIndex()
+            if index.isValid():
+                self.opened.emit(index.row())
+            return
+        super().keyPressEvent(event)
+
+    def startDrag(self, _supported: Qt.DropAction) -> None:
+        """The window knows what is dragged."""
+        if self.selected_count():
+            self.drag_begun.emit()

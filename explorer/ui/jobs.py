@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Exports under way: how far they are, a way to stop them, and what they could not copy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PySide6.QtCore import QCoreApplication, QElapsedTimer, QObject, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QGuiApplication
+from PySide6.QtWidgets import (
+    QFrame,
+    QGridLayout,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from explorer.core.messages import describe
+from explorer.models.texts import size_text
+from explorer.ui.icons import icon
+from explorer.wire.messages import EntryFailed, Export, Exported, Progress
+
+if TYPE_CHECKING:
+    from explorer.client.session import Session
+    from explorer.core.errors import ExplorerError
+
+SPEED_MS = 500
+"""Over how long the speed is measured."""
+LISTED_FAILURES = 1000
+"""Failures kept with their texts; more are only counted."""
+KEEP_DONE_MS = 6000
+"""How long the panel of a job that did all it should stays in sight."""
+
+
+class ExportJob(QObject):
+    """One export, from the request to its end."""
+
+    changed = Signal()
+    finished = Signal()
+
+    def __init__(
+        self, session: Session, request: Export, total: int | None, parent: QObject | None = None
+    ) -> None:
+        """``total`` is the bytes it will write, where they are known beforehand."""
+        super().__init__(parent)
+        self.request = request
+        self.total = total
+        self.entries = 0
+        self.written = 0
+        self.errors = 0
+        self.speed = 0
+        """Bytes a second, over the last half second."""
+        self.failures: list[str] = []
+        self.error: ExplorerError | None = None
+        """Why it ended before its end; None if it did not."""
+        self.ended = False
+        self._clock = QElapsedTimer()
+        self._clock.start()
+        self._measured = 0
+        self._call = session.request(request)
+        self._call.part.connect(self._take_part)
+        self._call.done.connect(self._take_end)
+        self._call.failed.connect(self._take_failure)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the user stopped it."""
+        codes = ("request.cancelled", "export.cancelled")
+        return self.error is not None and self.error.code in codes
+
+    def cancel(self) -> None:
+        """Asks the engine to stop; ``finished`` follows."""
+        if not self.ended:
+            self._call.cancel()
+
+    def _take_part(self, part: Progress | EntryFailed) -> None:
+        if isinstance(part, EntryFailed):
+            if len(self.failures) < LISTED_FAILURES:
+                self.failures.append(describe(part.error))
+            self.errors = max(self.errors, len(self.failures))
+        else:
+            self._count(part)
+        self.changed.emit()
+
+    def _count(self, now: Progress | Exported) -> None:
+        self.entries, self.written = now.entries, now.written
+        self.errors = max(now.errors, len(self.failures))
+        elapsed = self._clock.elapsed()
+        if elapsed >= SPEED_MS:
+            self.speed = (now.written - self._measured) * 1000 // elapsed
+            self._measured = now.written
+            self._clock.restart()
+
+    def _take_end(self, end: Exported) -> None:
+        self._count(end)
+        self._end()
+
+    def _take_failure(self, error: ExplorerError) -> None:
+        self.error = error
+        self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self.changed.emit()
+        self.finished.emit()
+
+
+class JobView(QFrame):
+    """One job."""
+
+    closed = Signal()
+
+    def __init__(self, job: ExportJob, title: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        translate = QCoreApplication.translate
+        self.job = job
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        self._icon = QLabel()
+        self._title = QLabel(title)
+        self._title.setTextFormat(Qt.TextFormat.PlainText)
+        self._title.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self._state = QLabel()
+        self._state.setTextFormat(Qt.TextFormat.PlainText)
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(job.total is not None)
+        self._bar.setRange(0, 0 if job.total is None else 1000)
+        self._bar.setAccessibleName(translate("Jobs", "Progress"))
+        self._bar.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._show_errors = QPushButton()
+        self._show_errors.setCheckable(True)
+        self._show_errors.toggled.connect(self._toggle_errors)
+        self._cancel = QPushButton(translate("Jobs", "Cancel"))
+        self._cancel.clicked.connect(job.cancel)
+        self._close = QToolButton(autoRaise=True)
+        self._close.setToolTip(translate("Jobs", "Remove from the list"))
+        self._close.setAccessibleName(self._close.toolTip())
+        self._close.clicked.connect(self.closed)
+        self.errors = QPlainTextEdit(readOnly=True)
+        self.errors.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
+        self.errors.setMaximumHeight(110)
+        self.errors.setAccessibleName(translate("Jobs", "What could not be copied"))
+        self.errors.hide()
+        self._copy = QPushButton(translate("Jobs", "Copy the list"))
+        self._copy.clicked.connect(
+            lambda: QGuiApplication.clipboard().setText("\n".join(self.job.failures))
+        )
+        self._copy.hide()
+        layout = QGridLayout(self)
+        layout.setContentsMargins(8, 4, 4, 4)
+        layout.addWidget(self._icon, 0, 0)
+        layout.addWidget(self._title, 0, 1)
+        layout.addWidget(self._bar, 0, 2)
+        layout.addWidget(self._state, 0, 3)
+        buttons = QHBoxLayout()
+        for button in (self._show_errors, self._copy, self._cancel, self._close):
+            buttons.addWidget(button)
+        layout.addLayout(buttons, 0, 4)
+        layout.addWidget(self.errors, 1, 1, 1, 4)
+        layout.setColumnStretch(1, 3)
+        layout.setColumnStretch(2, 1)
+        self._listed = 0
+        job.changed.connect(self._update)
+        self._update()
+
+    @property
+    def state(self) -> str:
+        """The line that says how far it is."""
+        return self._state.text()
+
+    def retint(self) -> None:
+        """Draws the icons in the colours of the palette."""
+        job = self.job
+        name = "extract"
+        if job.ended:
+            name = "warning" if job.error is not None or job.errors else "done"
+        self._icon.setPixmap(icon(name).pixmap(QSize(20, 20)))
+        self._close.setIcon(icon("close"))
+
+    def _update(self) -> None:
+        job = self.job
+        translate = QCoreApplication.translate
+        entries = translate("Jobs", "%n entries", None, job.entries)
+        text = f"{entries} · {size_text(job.written)}"
+        if not job.ended:
+            text += f" · {size_text(job.speed)}/s"
+        elif job.cancelled:
+            text = translate("Jobs", "Cancelled") + f" · {text}"
+        elif job.error is not None:
+            text = describe(job.error)
+        else:
+            text = translate("Jobs", "Done") + f" · {text}"
+        self._state.setText(text)
+        if job.total:
+            self._bar.setValue(min(1000, job.written * 1000 // job.total))
+        self._bar.setVisible(not job.ended)
+        self._cancel.setVisible(not job.ended)
+        self._close.setVisible(job.ended)
+        self._show_errors.setVisible(job.errors > 0)
+        self._show_errors.setText(translate("Jobs", "%n failed", None, job.errors))
+        for line in job.failures[self._listed :]:
+            self.errors.appendPlainText(line)
+        self._listed = len(job.failures)
+        self.retint()
+
+    def _toggle_errors(self, shown: bool) -> None:  # noqa: FBT001 - a slot
+        self.errors.setVisible(shown)
+        self._copy.setVisible(shown)
+
+
+class JobPanel(QWidget):
+    """All jobs; hidden when there are none."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(2)
+        self.views: list[JobView] = []
+        self.hide()
+
+    @property
+    def running(self) -> list[ExportJob]:
+        """The jobs that have not ended."""
+        return [view.job for view in self.views if not view.job.ended]
+
+    def add(self, job: ExportJob, title: str) -> JobView:
+        """Shows a job; one that did all it should leaves by itself."""
+        view = JobView(job, title)
+        job.setParent(view)
+        view.closed.connect(lambda: self._remove(view))
+        job.finished.connect(lambda: self._schedule_removal(view))
+        self.views.append(view)
+        self._layout.addWidget(view)
+        self.show()
+        return view
+
+    def retint(self) -> None:
+        """Draws the icons in the colours of the palette."""
+        for view in self.views:
+            view.retint()
+
+    def _schedule_removal(self, view: JobView) -> None:
+        if view.job.error is None and not view.job.errors:
+            QTimer.singleShot(KEEP_DONE_MS, view, lambda: self._remove(view))
+
+    def _remove(self, view: JobView) -> None:
+        if view in self.views:
+            self.views.remove(view)
+            self._layout.removeWidget(view)
+            view.deleteLater()
+            self.setVisible(bool(self.views))
