@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the program costs, beside other readers of the same images on the same machine.
+
+Each comparison is of whole processes, from start to exit, on images that the host's page cache
+holds; before it is timed, its result is checked. Figures "in process" come from micro.c, which
+calls the library without Python. Medians are printed; build/bench.json keeps every run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.bench.images import FULL, QUICK, Images, Sizes, make_images, tree_hash
+from tests.bench.measure import (
+    MIB,
+    BenchError,
+    Contestant,
+    Runs,
+    alternate,
+    median,
+    repeat_micro,
+    run,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+FOLDER = BUILD / "bench"
+EXPLORER = Path(sys.executable).with_name("lkl-explorer")
+KERNEL = BUILD / "lkl-kernel.so"
+MICRO = (FOLDER / "micro", KERNEL)
+
+
+@dataclass
+class Row:
+    """A line of the table: this program, and others beside it."""
+
+    title: str
+    ours: str
+    others: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Bench:
+    """The table and the record of one run."""
+
+    sizes: Sizes
+    images: Images
+    rounds: int
+    target: Path
+    rows: list[Row] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def in_process(self, name: str, arguments: tuple[str | Path, ...]) -> dict[str, list[float]]:
+        """Repeats a measurement of micro and keeps its runs."""
+        figures = repeat_micro((*MICRO, *arguments), self.rounds)
+        self.record[name] = figures
+        return figures
+
+    def compare(self, name: str, title: str, contestants: list[Contestant]) -> dict[str, Runs]:
+        """Compares whole programs, of which the first is ours; adds a row of times."""
+        results = alternate(contestants, self.rounds)
+        self.record[name] = {key: dataclasses.asdict(runs) for key, runs in results.items()}
+        ours, *others = contestants
+        own = median(results[ours.name].wall)
+        row = Row(title, seconds(own))
+        for other in others:
+            wall = median(results[other.name].wall)
+            row.others.append(f"{other.name} {seconds(wall)} ({ratio(wall, own)})")
+        self.rows.append(row)
+        return results
+
+
+def main() -> int:
+    """Measures everything; prints the table and writes the record."""
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="an eighth of the size, or less")
+    parser.add_argument("--rounds", type=int, default=0, help="runs of each program (default 5)")
+    options = parser.parse_args()
+    sizes = QUICK if options.quick else FULL
+    rounds = options.rounds or (3 if options.quick else 5)
+    try:
+        build_micro()
+        print(f"making images in {FOLDER / sizes.name} ...", flush=True)
+        images = make_images(FOLDER / sizes.name, sizes, MICRO)
+        target = choose_target(images)
+        bench = Bench(sizes, images, rounds, target)
+        begin = describe_machine()
+        try:
+            for measure in (
+                measure_boot,
+                measure_mounts,
+                measure_calls,
+                measure_reading,
+                measure_listing,
+                measure_copying,
+            ):
+                print(f"{measure.__name__.replace('_', ' ')} ...", flush=True)
+                measure(bench)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    print_table(bench.rows)
+    report = {
+        "begin": begin,
+        "end": describe_machine(),
+        "sizes": dataclasses.asdict(sizes),
+        "rounds": rounds,
+        "measurements": bench.record,
+    }
+    path = BUILD / "bench.json"
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\nmedians of {rounds} runs; every run: {path}")
+    return 0
+
+
+# ---- What is measured ---------------------------------------------------------------------
+
+
+def measure_boot(bench: Bench) -> None:
+    """Boot of the kernel, and the process's memory after it."""
+    figures = repeat_micro((*MICRO, "boot"), max(21, bench.rounds))
+    bench.record["boot"] = figures
+    bench.rows.append(Row("kernel boot", milliseconds(figures["seconds"])))
+    bench.rows.append(Row("resident memory after boot, whole process", resident(figures)))
+
+
+def measure_mounts(bench: Bench) -> None:
+    """First mount of a file system, and the process's memory after it."""
+    for kind, image in (
+        ("ext4", bench.images.small),
+        ("xfs", bench.images.xfs),
+        ("btrfs", bench.images.btrfs),
+    ):
+        figures = bench.in_process(f"mount {kind}", ("mount", image, kind))
+        time_of_it, memory = milliseconds(figures["seconds"]), resident(figures)
+        bench.rows.append(Row(f"first mount, {kind}", time_of_it))
+        bench.rows.append(Row(f"resident memory after it, {kind}", memory))
+
+
+def measure_calls(bench: Bench) -> None:
+    """A system call that does nothing, and one that copies a cached page."""
+    figures = bench.in_process("getppid", ("call", "3000000"))
+    bench.rows.append(Row("system call (getppid)", nanoseconds(figures["nanoseconds"])))
+    arguments = ("pread", bench.images.data, "ext4", "data", "300000")
+    figures = bench.in_process("pread", arguments)
+    bench.rows.append(Row("system call (pread, 4 KiB cached)", nanoseconds(figures["nanoseconds"])))
+
+
+def measure_reading(bench: Bench) -> None:
+    """One large file from its first to its last byte."""
+    image = bench.images.data
+    total = hashlib.sha256()
+    with subprocess.Popen((EXPLORER, "cat", image, "/data"), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read(MIB):
+            total.update(piece)
+    if process.returncode or total.hexdigest() != bench.images.data_hash:
+        raise BenchError("lkl-explorer cat gave other bytes than were written")
+    size = bench.sizes.data
+    title = f"read {size // MIB} MiB to /dev/null"
+    bench.compare(
+        "read",
+        title,
+        [
+            Contestant("lkl-explorer cat", (EXPLORER, "cat", image, "/data")),
+            Contestant("cat of the image", ("cat", image)),
+            Contestant("7z x -so", ("7z", "x", "-so", image, "data")),
+        ],
+    )
+    for way in ("buffered", "direct"):
+        figures = bench.in_process(f"read {way}", ("read", image, "ext4", "data", way))
+        if set(figures["bytes"]) != {float(size)}:
+            raise BenchError(f"{way} reads ended early: {figures['bytes']}")
+        rate = size / median(figures["seconds"]) / 1e9
+        bench.rows.append(Row(f"  in process, {way}, 1 MiB a call", f"{rate:.2f} GB/s"))
+
+
+def measure_listing(bench: Bench) -> None:
+    """One large folder, with the times and sizes of its entries."""
+    image, entries = bench.images.many, bench.sizes.entries
+    ours = Contestant("lkl-explorer ls -l", (EXPLORER, "ls", "-l", image, "/many"))
+    others = [
+        Contestant("7z l", ("7z", "l", image)),
+        Contestant("debugfs ls -l", ("/usr/sbin/debugfs", "-R", "ls -l /many", image)),
+    ]
+    for contestant in (ours, *others):
+        done = subprocess.run(contestant.argv, capture_output=True, check=False)
+        found = done.stdout.count(b"entry-")
+        if found != entries:
+            raise BenchError(f"{contestant.name} listed {found} of {entries} entries")
+    results = bench.compare("list", f"list {entries} entries", [ours, *others])
+    bench.rows.append(
+        Row(
+            "  peak memory",
+            mebibytes(results[ours.name].memory),
+            [f"{other.name} {mebibytes(results[other.name].memory)}" for other in others],
+        )
+    )
+    figures = bench.in_process("list with statx", ("list", image, "ext4", "many"))
+    if set(figures["entries"]) != {float(entries)}:
+        raise BenchError(f"lkl_read_directory gave {figures['entries']} entries")
+    bench.rows.append(Row("  in process, statx of each", milliseconds(figures["seconds"])))
+    figures = bench.in_process("list names", ("names", image, "ext4", "many"))
+    if set(figures["entries"]) != {float(entries + 2)}:
+        raise BenchError(f"getdents64 gave {figures['entries']} entries")
+    bench.rows.append(Row("  in process, names only", milliseconds(figures["seconds"])))
+
+
+def measure_copying(bench: Bench) -> None:
+    """Many small files, to a file system of the host."""
+    image, files = bench.images.small, bench.sizes.files
+    folder = bench.target
+    contestants = [
+        Contestant("lkl-explorer cp -r", (EXPLORER, "cp", "-r", image, "/files", folder), folder),
+        Contestant("7z x", ("7z", "x", "-y", f"-o{folder}", image, "files"), folder),
+        Contestant(
+            "debugfs rdump", ("/usr/sbin/debugfs", "-R", f"rdump /files {folder}", image), folder
+        ),
+    ]
+    for contestant in contestants:
+        run(contestant, Runs())
+        if tree_hash(folder / "files") != bench.images.small_hash:
+            raise BenchError(f"{contestant.name} did not copy all files")
+    results = bench.compare(
+        "copy",
+        f"copy {files} files, {bench.images.small_bytes // MIB} MiB, to {folder.parent}",
+        contestants,
+    )
+    rate = files / median(results[contestants[0].name].wall)
+    bench.rows.append(Row("  of the whole program", f"{rate:,.0f} files/s"))
+    figures = bench.in_process("open", ("open", bench.images.small, "ext4", "files/folder-0000"))
+    each = [
+        took / count for took, count in zip(figures["seconds"], figures["entries"], strict=True)
+    ]
+    bench.rows.append(
+        Row("  in process, open + read + close", f"{median(each) * 1e6:.1f} us a file")
+    )
+
+
+# ---- Surroundings -------------------------------------------------------------------------
+
+
+def build_micro() -> None:
+    """Compiles micro.c against the library."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/liblkl/include")
+    library = (BUILD / "liblkl.so", f"-Wl,-rpath,{BUILD}")
+    done = subprocess.run(
+        ("cc", *flags, "-o", MICRO[0], Path(__file__).with_name("micro.c"), *library),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BenchError(f"micro.c does not compile: {done.stderr}")
+
+
+def choose_target(images: Images) -> Path:
+    """Where copies go: memory where there is room, so that no disk is measured."""
+    memory = Path("/dev/shm")
+    room = shutil.disk_usage(memory).free if memory.is_dir() else 0
+    parent = memory if room > 4 * images.small_bytes else FOLDER
+    return parent / f"lkl-explorer-bench-{os.getpid()}"
+
+
+def describe_machine() -> dict[str, Any]:
+    """What figures depend on."""
+    model = ""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    commit = subprocess.run(
+        ("git", "describe", "--always", "--dirty"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cpu": model,
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "commit": commit.stdout.strip(),
+        "kernel_image_bytes": KERNEL.stat().st_size,
+    }
+
+
+# ---- Text ---------------------------------------------------------------------------------
+
+
+def print_table(rows: list[Row]) -> None:
+    """Prints the rows in columns; a ratio above 1 says that this program is quicker."""
+    title = max(len(row.title) for row in rows)
+    ours = max(len(row.ours) for row in rows)
+    print(f"\n{'':{title}}  {'ours':>{ours}}  beside (their time / ours)")
+    for row in rows:
+        print(f"{row.title:{title}}  {row.ours:>{ours}}  {', '.join(row.others)}".rstrip())
+
+
+def seconds(value: float) -> str:
+    """Seconds."""
+    return f"{value:.3f} s"
+
+
+def milliseconds(values: list[float]) -> str:
+    """The median of seconds, in milliseconds."""
+    return f"{median(values) * 1e3:.2f} ms"
+
+
+def nanoseconds(values: list[float]) -> str:
+    """The median of nanoseconds."""
+    return f"{median(values):.0f} ns"
+
+
+def mebibytes(values: list[float]) -> str:
+    """The median of bytes, in MiB."""
+    return f"{median(values) / MIB:.1f} MiB"
+
+
+def resident(figures: dict[str, list[float]]) -> str:
+    """Resident memory of a process, and what of it was there before the kernel."""
+    return f"{mebibytes(figures['resident'])} (before: {mebibytes(figures['resident_before'])})"
+
+
+def ratio(other: float, own: float) -> str:
+    """How many times longer the other took."""
+    return f"{other / own:.1f}x"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
