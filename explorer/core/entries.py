@@ -156,7 +156,7 @@ def iter_entries(buffer: bytes | bytearray | memoryview) -> Iterator[Entry]:
             raise RecordError("record.entry", reason="a wrong record size", offset=offset)
         name = bytes(view[offset + head_size : offset + name_end])
         # A walk tells of a directory it could not read by a record without a name.
-        nameless = not name and error < 0 and depth > 0
+        nameless = not name and error < 0
         if view[offset + name_end] or not (nameless or is_entry_name(name)):
             raise RecordError("record.entry", reason="a name that cannot be", offset=offset)
         if kind not in TYPE_NAMES or error > 0:

@@ -38,6 +38,7 @@ TEXTS: dict[str, str] = {
     "volume.mount": "{volume}: Linux could not mount it as {type}: {reason}{said}",
     # Kernel
     "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
+    "sample.missing": "the sample disk was not found ({path}); make it with: ./dev setup",
     "kernel.load": "{path}: cannot be loaded: {reason}",
     "kernel.ended": "the kernel in this process has ended ({reason}) at {call}{said}",
     # Host
@@ -46,6 +47,7 @@ TEXTS: dict[str, str] = {
     "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",
     "export.missing-folder": "{path}: there is no such folder to copy into",
     "export.directory": "{path}: a folder is not copied without -r",
+    "export.onto-image": "{path}: this would replace the image that is being read",
     "export.cancelled": "cancelled",
     "export.incomplete": "{errors} of {entries} entries could not be copied whole",
     # Between processes
@@ -70,6 +72,12 @@ WHY: dict[str, str] = {
     "flash": "it belongs on a flash chip; Linux does not read it from a disk",
     "old-version": "Linux reads only newer versions of it",
     "byte-order": "Linux reads it only in the byte order of its own processor",
+}
+
+# What is worth knowing, though nothing went wrong.
+NOTES: dict[str, str] = {
+    "volume.recovered": "was not closed cleanly; put in order in memory only",
+    "volume.as-stored": "its journal cannot be replayed; shown as stored, without its last changes",
 }
 
 # What the common ones among the kernel's errors mean to a person.

@@ -267,6 +267,10 @@ class Binding:
         name = "_".join(re.findall("[A-Z][a-z]+", struct.__name__)).lower()
         return cast("_Struct", self.ffi.new(f"struct {name} *"))
 
+    def buffer(self, size: int) -> CData:
+        """Memory for records, aligned as they are; zeroed."""
+        return self.ffi.new("uint64_t[]", -(-size // 8))
+
     def text(self, string: CData) -> str:
         """A C string of the library's own, which are ASCII."""
         text = self.ffi.string(string)

@@ -133,7 +133,7 @@ class Directory(_Handle):
         at least 65,536.
         """
         kernel = self._kernel
-        buffer = kernel.binding.ffi.new("char[]", size)
+        buffer = kernel.binding.buffer(size)
         filled = kernel.check(
             kernel.binding.library.lkl_read_directory(
                 kernel.pointer, self.descriptor, buffer, size
@@ -174,7 +174,7 @@ class Directory(_Handle):
     def read_xattrs(self, name: bytes = b"") -> dict[bytes, bytes]:
         """The extended attributes of an entry (a link's own), or of the directory itself."""
         kernel = self._kernel
-        buffer = kernel.binding.ffi.new("char[]", _XATTRS_SIZE)
+        buffer = kernel.binding.buffer(_XATTRS_SIZE)
         filled = kernel.check(
             kernel.binding.library.lkl_read_xattrs(
                 kernel.pointer, self.descriptor, c_path(name), buffer, _XATTRS_SIZE
@@ -284,7 +284,7 @@ class Walk:
         if self._pointer is None:
             raise ValueError("the walk is closed")
         kernel = self._kernel
-        buffer = kernel.binding.ffi.new("char[]", size)
+        buffer = kernel.binding.buffer(size)
         filled = kernel.check(
             kernel.binding.library.lkl_walk_read(self._pointer, buffer, size), "walk", self._path
         )

@@ -523,6 +523,11 @@ class Mount:
         )
 
     @property
+    def kernel(self) -> Kernel:
+        """The kernel it is mounted in."""
+        return self._kernel
+
+    @property
     def kind(self) -> str:
         """The file system's name in the kernel."""
         return self._kind

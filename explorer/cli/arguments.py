@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The arguments of the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from explorer import __version__
+
+EPILOG = """\
+Without a command, or with nothing but an image, the window opens.
+
+PATH is a path inside the image, from the file system's root. Times are UTC.
+Names are printed with control and unprintable bytes escaped; -0 prints raw bytes,
+each name followed by a NUL.
+
+exit codes:
+  0    done
+  1    some entries could not be read or copied whole; each was reported
+  2    wrong arguments
+  3    the image cannot be opened: missing, no rights, empty, of no known format
+  4    no such volume, several to choose from, or one that cannot be mounted
+  5    the path in the image: missing, of the wrong kind, or not readable
+  6    the target on the host cannot be written
+  7    the kernel library is missing, or the kernel has ended
+  130  interrupted
+  141  the reader of the output went away
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="lkl-explorer",
+        description="Look into disk images with Linux' own file systems, without mounting them.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lkl-explorer {__version__}")
+    common = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    source = argparse.ArgumentParser(add_help=False, parents=[common], allow_abbrev=False)
+    source.add_argument("--format", metavar="NAME", help="take the image as this format, as raw")
+    source.add_argument("image", metavar="IMAGE", help="image file or block device")
+    volume = argparse.ArgumentParser(add_help=False, parents=[source], allow_abbrev=False)
+    volume.add_argument("--volume", metavar="N|LABEL|UUID", help="which volume, if several")
+
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("info", parents=[source], help="what the image is and which volumes it has")
+
+    ls = commands.add_parser("ls", parents=[volume], help="list a folder")
+    ls.add_argument("-l", dest="long", action="store_true", help="mode, owner, size and time too")
+    ls.add_argument("-R", dest="recursive", action="store_true", help="all folders below as well")
+    ls.add_argument("-0", dest="raw", action="store_true", help="raw names, each with a NUL")
+    ls.add_argument("path", metavar="PATH", nargs="?", default="/")
+
+    stat = commands.add_parser("stat", parents=[volume], help="all that is known of an entry")
+    stat.add_argument("path", metavar="PATH")
+
+    cat = commands.add_parser("cat", parents=[volume], help="write a file's content to the output")
+    cat.add_argument("path", metavar="PATH")
+
+    cp = commands.add_parser(
+        "cp",
+        parents=[volume],
+        help="copy out of the image",
+        description="Copy files out of the image as cp does; with -r folders too. The contents "
+        "of / go into DEST itself. Times, modes, links, holes and attributes are kept, owners "
+        "when run as root.",
+    )
+    cp.add_argument("-r", "-R", dest="recursive", action="store_true", help="folders too")
+    cp.add_argument("paths", metavar="PATH", nargs="+")
+    cp.add_argument("dest", metavar="DEST")
+
+    commands.add_parser(
+        "self-test", parents=[common], help="boot, open the sample, copy it and compare"
+    )
+    return parser

@@ -1,0 +1,55 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs a command and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from explorer.cli import codes
+from explorer.cli.arguments import make_parser
+
+
+def run(argv: list[str]) -> int:
+    """Run a command; returns the exit code."""
+    # A name that the terminal's character set lacks must not end the listing.
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+    arguments = make_parser().parse_args(argv)
+
+    from explorer.cli import commands, copy, selftest
+    from explorer.cli.output import print_error, print_json
+    from explorer.core.errors import ExplorerError
+    from explorer.core.messages import describe
+
+    known = {
+        "info": commands.info,
+        "ls": commands.ls,
+        "stat": commands.stat,
+        "cat": commands.cat,
+        "cp": copy.cp,
+        "self-test": selftest.self_test,
+    }
+    try:
+        code = known[arguments.command](arguments)
+        sys.stdout.flush()
+    except ExplorerError as error:
+        print_error(describe(error))
+        if arguments.json:
+            print_json({"error": {"message": describe(error), **error.to_wire()}})
+        return codes.exit_code(error)
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return codes.INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads; the interpreter must not try once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return codes.PIPE_CLOSED
+    except OSError as error:
+        # The host's: the output cannot be written.
+        print_error(describe(error))
+        return codes.TARGET
+    return code

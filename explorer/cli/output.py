@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the commands print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from explorer.core.entries import TYPE_NAMES, Entry, FileType, mode_string
+from explorer.core.messages import NOTES
+from explorer.core.names import show_name
+from explorer.core.times import iso_time, short_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def print_json(value: object) -> None:
+    """Print a JSON object; ASCII only, so that any terminal may see it."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def print_raw(*names: bytes) -> None:
+    """Print raw names, each followed by a NUL."""
+    sys.stdout.flush()
+    for name in names:
+        sys.stdout.buffer.write(name + b"\0")
+
+
+def print_error(text: str) -> None:
+    """One line about what went wrong, on the error output."""
+    sys.stdout.flush()
+    sys.stderr.write(f"lkl-explorer: {text}\n")
+
+
+def print_note(code: str, subject: str) -> None:
+    """One line that is worth knowing, on the error output."""
+    print_error(f"{subject}: {NOTES[code]}")
+
+
+def json_name(name: bytes, key: str = "name") -> dict[str, str]:
+    """A name for JSON: as it is when it is UTF-8, else as shown, with its bytes in hexadecimal."""
+    try:
+        return {key: name.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {key: show_name(name), f"{key}_hex": name.hex()}
+
+
+def json_entry(entry: Entry) -> dict[str, Any]:
+    """An entry for JSON, without its name; what is not known is left out."""
+    shown: dict[str, Any] = {"type": TYPE_NAMES[entry.type]}
+    if entry.mask:
+        shown |= {
+            "mode": f"{entry.mode & 0o7777:04o}",
+            "uid": entry.uid,
+            "gid": entry.gid,
+            "links": entry.links,
+            "inode": entry.inode,
+            "size": entry.size,
+            "allocated": entry.blocks * 512,
+        }
+    if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE):
+        shown |= {"major": entry.special_major, "minor": entry.special_minor}
+    for word, time_ns in _times(entry):
+        if time_ns is not None:
+            shown[word] = iso_time(time_ns)
+    return shown
+
+
+def _times(entry: Entry) -> Sequence[tuple[str, int | None]]:
+    return (
+        ("accessed", entry.access_ns),
+        ("modified", entry.modify_ns),
+        ("changed", entry.change_ns),
+        ("born", entry.birth_ns),
+    )
+
+
+def show_link(name: str, target: bytes | None) -> str:
+    """A name, and where it leads when it is a link."""
+    return name if target is None else f"{name} -> {show_name(target)}"
+
+
+def long_lines(entries: Sequence[Entry], targets: dict[bytes, bytes]) -> list[str]:
+    """Entries as ``ls -l`` shows them, in columns; times are UTC."""
+    rows = [
+        (
+            mode_string(entry),
+            str(entry.links),
+            str(entry.uid),
+            str(entry.gid),
+            f"{entry.special_major}, {entry.special_minor}"
+            if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
+            else str(entry.size),
+            "-" if entry.modify_ns is None else short_time(entry.modify_ns),
+            show_link(show_name(entry.name), targets.get(entry.name)),
+        )
+        for entry in entries
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
+    return [
+        " ".join([row[0], *(row[column].rjust(widths[column]) for column in range(1, 6)), row[6]])
+        for row in rows
+    ]
+
+
+def stat_lines(
+    path: bytes, entry: Entry, target: bytes | None, xattrs: dict[bytes, bytes]
+) -> list[str]:
+    """An entry with all that is known of it, a line each."""
+    rows = [
+        ("path", show_link(show_name(path), target)),
+        ("type", TYPE_NAMES[entry.type]),
+        ("size", f"{entry.size} bytes, {entry.blocks * 512} allocated"),
+        ("mode", f"{mode_string(entry)} ({entry.mode & 0o7777:04o})"),
+        ("owner", f"user {entry.uid}, group {entry.gid}"),
+        ("inode", f"{entry.inode}, {entry.links} link{'' if entry.links == 1 else 's'}"),
+    ]
+    if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE):
+        rows.append(("device", f"{entry.special_major}, {entry.special_minor}"))
+    for word, time_ns in _times(entry):
+        rows.append((word, "not kept" if time_ns is None else iso_time(time_ns)))
+    for name, value in sorted(xattrs.items()):
+        rows.append(("attribute", f"{show_name(name)} = {show_name(value)}"))
+    return [f"{word + ':':<10} {text}" for word, text in rows]
