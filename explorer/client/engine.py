@@ -56,7 +56,7 @@ class Call(QObject):
         self.ended = False
 
     def take(self, message: Message) -> None:
-        """Takes what the engine answered; raises :exc:`RecordError` when it answers no such thing."""
+        """Takes what the engine answered; raises :exc:`RecordError` when it is no such answer."""
         if isinstance(message, self._parts):
             self.part.emit(message)
         elif isinstance(message, Failed):

@@ -106,7 +106,7 @@ class Source:
                 os._exit(EXIT_KERNEL_ENDED)
             raise
 
-    def _handle(self, message: Message, answer: Answer) -> Reply:  # noqa: PLR0911 - one per request
+    def _handle(self, message: Message, answer: Answer) -> Reply:
         match message:
             case OpenSource(path):
                 return self._open(path)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import (
@@ -35,8 +36,8 @@ from explorer.wire.messages import (
     LINKS_LIMIT,
     Entries,
     LinksRead,
-    Listed,
     ListDirectory,
+    Listed,
     ReadLinks,
 )
 
@@ -355,17 +356,15 @@ class DirectoryModel(QAbstractTableModel):
             entries, self._wanted = self._wanted[:LINKS_LIMIT], self._wanted[LINKS_LIMIT:]
             names = tuple(self._columns.names[entry] for entry in entries)
             call = location.session.request(ReadLinks(location.volume, location.path, names))
-            columns = self._columns
+            call.done.connect(partial(self._take_links, self._columns, entries))
 
-            def take(reply: LinksRead, entries: list[int] = entries) -> None:
-                # Another folder may be shown by now.
-                if self._columns is columns and len(reply.targets) == len(entries):
-                    self._targets.update(zip(entries, reply.targets, strict=True))
-                    if self._order:
-                        last = len(self._order) - 1
-                        self.dataChanged.emit(self.index(0, 0), self.index(last, 0))
-
-            call.done.connect(take)
+    def _take_links(self, columns: _Columns, entries: list[int], reply: LinksRead) -> None:
+        # Another folder may be shown by now.
+        if self._columns is columns and len(reply.targets) == len(entries):
+            self._targets.update(zip(entries, reply.targets, strict=True))
+            if self._order:
+                last = len(self._order) - 1
+                self.dataChanged.emit(self.index(0, 0), self.index(last, 0))
 
     # ---- What the views ask
 

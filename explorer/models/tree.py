@@ -27,7 +27,7 @@ from explorer.core.names import show_name
 from explorer.models.location import Location
 from explorer.models.sorting import natural_key
 from explorer.models.texts import size_text
-from explorer.wire.messages import Entries, Listed, ListDirectory, SourceOpened
+from explorer.wire.messages import Entries, ListDirectory, Listed, SourceOpened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,27 +11,53 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, Qt, Signal
 from PySide6.QtGui import QPainter, QPalette
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyle,
+    QStyledItemDelegate,
+    QTableView,
+)
 
-from explorer.models.directory import Column
+from explorer.models.directory import RIGHT_ALIGNED, Column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from PySide6.QtCore import QModelIndex, QPersistentModelIndex
     from PySide6.QtGui import QKeyEvent, QPaintEvent
-    from PySide6.QtWidgets import QWidget
+    from PySide6.QtWidgets import QStyleOptionViewItem, QWidget
 
     from explorer.models.directory import DirectoryModel
 
+GAP = 8
 WIDTHS = {
-    Column.NAME: 300,
-    Column.SIZE: 90,
-    Column.MODIFIED: 150,
-    Column.MODE: 95,
-    Column.OWNER: 80,
-    Column.LINKS: 55,
-    Column.INODE: 80,
+    Column.NAME: 290,
+    Column.SIZE: 92,
+    Column.MODIFIED: 146,
+    Column.MODE: 92,
+    Column.OWNER: 72,
+    Column.LINKS: 48,
+    Column.INODE: 64,
 }
+
+
+class NumberDelegate(QStyledItemDelegate):
+    """Keeps right-aligned numbers off the column that follows them."""
+
+    def paint(
+        self,
+        painter: QPainter,
+        option: QStyleOptionViewItem,
+        index: QModelIndex | QPersistentModelIndex,
+    ) -> None:
+        """Draws the cell's background in full and its text in what is left of the gap."""
+        self.initStyleOption(option, index)
+        style = option.widget.style()
+        panel = QStyle.PrimitiveElement.PE_PanelItemViewItem
+        style.drawPrimitive(panel, option, painter, option.widget)
+        option.rect.setRight(option.rect.right() - GAP)
+        super().paint(painter, option, index)
 
 
 class ContentsView(QTableView):
@@ -41,8 +67,6 @@ class ContentsView(QTableView):
     """A row was double-clicked, or Enter pressed on it."""
     drag_begun = Signal()
     """The selection is being dragged."""
-    current_changed = Signal()
-    """Another row is current."""
     selection_changed = Signal()
     """Other rows are selected."""
 
@@ -74,10 +98,11 @@ class ContentsView(QTableView):
         self.setSortingEnabled(True)
         for column, width in WIDTHS.items():
             self.setColumnWidth(column, width)
+        numbers = NumberDelegate(self)
+        for column in RIGHT_ALIGNED:
+            self.setItemDelegateForColumn(column, numbers)
         self.doubleClicked.connect(lambda index: self.opened.emit(index.row()))
-        selection = self.selectionModel()
-        selection.currentRowChanged.connect(self.current_changed)
-        selection.selectionChanged.connect(self.selection_changed)
+        self.selectionModel().selectionChanged.connect(self.selection_changed)
         model.loading_changed.connect(self._update_message)
         model.modelReset.connect(self._update_message)
 
@@ -130,9 +155,7 @@ class ContentsView(QTableView):
         if self._message and not self._contents.rowCount():
             painter = QPainter(self.viewport())
             painter.setPen(self.palette().color(QPalette.ColorRole.PlaceholderText))
-            painter.drawText(
-                self.viewport().rect(), Qt.AlignmentFlag.AlignCenter, self._message
-            )
+            painter.drawText(self.viewport().rect(), Qt.AlignmentFlag.AlignCenter, self._message)
 
     # ---- Keys and mouse
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QByteArray, QSize, Qt
 from PySide6.QtGui import QColor, QGuiApplication, QIcon, QPainter, QPalette, QPixmap
 from PySide6.QtSvg import QSvgRenderer
 
 from explorer.core.entries import FileType
-from explorer.models.tree import Kind
+
+if TYPE_CHECKING:
+    from explorer.models.tree import Kind
 
 INK = "#111111"
 ACCENT = "#2a7fff"

@@ -209,7 +209,7 @@ class JobView(QFrame):
         self._listed = len(job.failures)
         self.retint()
 
-    def _toggle_errors(self, shown: bool) -> None:  # noqa: FBT001 - a slot
+    def _toggle_errors(self, shown: bool) -> None:
         self.errors.setVisible(shown)
         self._copy.setVisible(shown)
 

@@ -112,7 +112,7 @@ class PathBar(QFrame):
             button.setFont(font)
         button.clicked.connect(lambda: self.location_chosen.emit(step))
         if number:
-            arrow = QLabel("›")
+            arrow = QLabel(">")
             arrow.setForegroundRole(QPalette.ColorRole.PlaceholderText)
             self._layout.insertWidget(self._layout.count() - 1, arrow)
         self._layout.insertWidget(self._layout.count() - 1, button)

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 RECENT_LIMIT = 10
 PREVIEW_DELAY_MS = 60
-"""A row must be current that long before it is read: keys held down move on."""
+"""A row must be selected that long before it is read: keys held down move on."""
 COUNTERS_MS = 2000
 PROGRAM = "LKL Explorer"
 
@@ -245,7 +245,7 @@ class MainWindow(QMainWindow):
         layout.addWidget(self.jobs)
         self.setCentralWidget(page)
         self._preview_timer = QTimer(self, interval=PREVIEW_DELAY_MS, singleShot=True)
-        self._preview_timer.timeout.connect(self._preview_current)
+        self._preview_timer.timeout.connect(self._preview_selection)
 
     def _make_tool_bar(self) -> None:
         translate = QCoreApplication.translate
@@ -260,9 +260,7 @@ class MainWindow(QMainWindow):
         self.filter_edit.setMaximumWidth(200)
         bar.addActions([self.open_action])
         bar.addSeparator()
-        bar.addActions(
-            [self.back_action, self.forward_action, self.up_action, self.refresh_action]
-        )
+        bar.addActions([self.back_action, self.forward_action, self.up_action, self.refresh_action])
         bar.addWidget(self.path_bar)
         bar.addWidget(self.filter_edit)
         bar.addActions([self.extract_action])
@@ -313,7 +311,7 @@ class MainWindow(QMainWindow):
         self.filter_edit.returnPressed.connect(self.contents.setFocus)
         self.contents.opened.connect(self._open_row)
         self.contents.drag_begun.connect(self._drag)
-        self.contents.current_changed.connect(self._preview_timer.start)
+        self.contents.selection_changed.connect(self._preview_timer.start)
         self.contents.selection_changed.connect(self._update_items)
         self.contents.customContextMenuRequested.connect(self._show_menu)
         self.contents_model.loading_changed.connect(self._take_loading)
@@ -523,7 +521,7 @@ class MainWindow(QMainWindow):
 
     # ---- What the model tells
 
-    def _take_loading(self, loading: bool) -> None:  # noqa: FBT001 - a slot
+    def _take_loading(self, loading: bool) -> None:
         here = self.contents_model.location
         if not loading and here is not None:
             self.tree_model.set_folders(here, self.contents_model.folder_names())
@@ -545,16 +543,25 @@ class MainWindow(QMainWindow):
 
     # ---- What is shown beside
 
-    def _preview_current(self) -> None:
-        index, here = self.contents.currentIndex(), self.location
-        if here is None or here.volume is None or not index.isValid():
+    def _preview_selection(self) -> None:
+        """Shows the entry selected; of several only how many there are."""
+        translate = QCoreApplication.translate
+        here, selected = self.location, self.contents.selected_count()
+        if not self.preview.isVisible():
+            return
+        if here is None or here.volume is None:
             self.preview.clear_entry()
-        elif self.preview.isVisible():
-            self.preview.show_entry(here.child(self.contents_model.name(index.row())))
+        elif selected == 1:
+            (name,) = self.selected_names()
+            self.preview.show_entry(here.child(name))
+        elif selected:
+            self.preview.clear_entry(translate("MainWindow", "%n entries selected", None, selected))
+        else:
+            self.preview.clear_entry(translate("MainWindow", "Nothing selected"))
 
     def _toggle_preview(self) -> None:
         self.preview.setVisible(self.preview_action.isChecked())
-        self._preview_current()
+        self._preview_selection()
 
     def _show_properties(self) -> None:
         self.preview_action.setChecked(True)

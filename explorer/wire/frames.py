@@ -9,13 +9,15 @@ receiver check, so a damaged length cannot make the other end wait or allocate w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from struct import Struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.errors import RecordError
 from explorer.wire.fields import from_fields, to_fields
 from explorer.wire.messages import MESSAGES, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROTOCOL_VERSION = 1
 """Changed with every change of a message; the two ends must agree."""

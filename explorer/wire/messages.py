@@ -3,18 +3,20 @@
 """What the window asks of its engine, and what the engine answers.
 
 A request is answered by any number of parts (:data:`PARTS`) and then by exactly one end: its
-reply (:data:`REPLIES`), or :class:`Failed`. Volumes are named by their number, entries by their path from the
-volume's root: bytes, absolute, without ``.``, ``..`` and doubled slashes. A path's last part is
-not followed when it is a link; only :class:`Resolve` does that, and no link leaves its volume.
+reply (:data:`REPLIES`), or :class:`Failed`. Volumes are named by their number, entries by their
+path from the volume's root: bytes, absolute, without ``.``, ``..`` and doubled slashes. A path's
+last part is not followed when it is a link; only :class:`Resolve` does that, and no link leaves
+its volume.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from explorer.core.entries import Entry
-from explorer.core.errors import ExplorerError
-from explorer.core.volume import Volume
+# Read at run time: a field's annotation says how it is decoded.
+from explorer.core.entries import Entry  # noqa: TC001
+from explorer.core.errors import ExplorerError  # noqa: TC001
+from explorer.core.volume import Volume  # noqa: TC001
 
 # ---- From the engine, without being asked ---------------------------------
 

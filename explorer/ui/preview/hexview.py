@@ -143,15 +143,13 @@ class HexView(QAbstractScrollArea):
         if x >= self._text_left - self._character:
             column = (x - self._text_left) // self._character
         else:
-            column = next(
-                (place for place in range(ROW - 1, -1, -1) if x >= self._hex_x(place)), 0
-            )
+            column = next((place for place in range(ROW - 1, -1, -1) if x >= self._hex_x(place)), 0)
         offset = row * ROW + max(0, min(column, ROW - 1))
         return max(0, min(offset, self._size - 1))
 
     # ---- Painting
 
-    def paintEvent(self, event: QPaintEvent) -> None:
+    def paintEvent(self, _event: QPaintEvent) -> None:
         """Draws the rows in sight."""
         painter = QPainter(self.viewport())
         palette, metrics = self.palette(), self.fontMetrics()

@@ -191,9 +191,7 @@ class PreviewPane(QTabWidget):
 
     # ---- Answers
 
-    def _ask(
-        self, request: Request, take: Callable[..., None], *, quiet: bool = False
-    ) -> None:
+    def _ask(self, request: Request, take: Callable[..., None], *, quiet: bool = False) -> None:
         assert self._location is not None
         call = self._location.session.request(request)
         call.done.connect(take)
@@ -279,7 +277,7 @@ class PreviewPane(QTabWidget):
             return
         self._picture.set_picture(picture)
         self._stack.setCurrentWidget(self._picture)
-        self._note.setText(f"{picture.width()} × {picture.height()}")
+        self._note.setText(f"{picture.width()} x {picture.height()}")
         self._note.show()
 
     def _take_picture_piece(self, read: RangeRead) -> None:
