@@ -8,6 +8,8 @@
 # links and kbuild's objects, BUILD/kernel holds the log of the last build.
 # Called by the Makefile, in the folder liblkl.
 set -eu
+# The caller's make is another one.
+unset MAKEFLAGS MAKELEVEL || true
 
 source=$1 build=$2 image=$3
 shift 3
@@ -16,6 +18,10 @@ tree=$work/tree
 objects=$work/objects
 log=$work/build.log
 mkdir -p "$work"
+# Two builds in one folder would spoil each other: the second waits and finds
+# its work done.
+exec 9>"$work/lock"
+flock 9
 
 stage() {
 	printf '  %-8s %s\n' "$1" "$2"
@@ -36,7 +42,7 @@ fi
 
 # Everything that the image depends on; the source by its version, for it is
 # as released.
-version=$(make -s -C "$source" kernelversion)
+version=$(make -s --no-print-directory -C "$source" kernelversion)
 [ -n "$version" ] || fail "$source: not a source tree of Linux"
 key=$(
 	{
