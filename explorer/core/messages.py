@@ -52,6 +52,10 @@ TEXTS: dict[str, str] = {
     "export.incomplete": "{errors} of {entries} entries could not be copied whole",
     # Between processes
     "engine.lost": "the process that read the image ended ({exit}){said}",
+    "engine.internal": "a fault in the program itself: {reason}",
+    "request.cancelled": "cancelled",
+    "record.frame": "what came from the other process breaks the protocol: {reason}",
+    "record.message": "a damaged message came from the other process ({message}): {reason}",
     "record.entry": "a damaged record came from the engine: {reason}",
     "record.error": "a damaged error came from the engine: {reason}",
     "record.xattr": "a damaged extended attribute came from the engine: {reason}",

@@ -25,11 +25,8 @@ INTERACTIVE_THREADS = 4
 BULK_THREADS = 1
 
 
-class Cancelled(ExplorerError):
+class Cancelled(Exception):
     """The window no longer wants the answer."""
-
-    def __init__(self) -> None:
-        super().__init__("request.cancelled")
 
 
 class Answer:
@@ -121,6 +118,8 @@ class Server:
         try:
             answer.check()
             end = self._handler.handle(message, answer)
+        except Cancelled:
+            end = Failed(ExplorerError("request.cancelled"))
         except ExplorerError as error:
             end = Failed(error)
         except BrokenPipeError:

@@ -252,9 +252,13 @@ class Source:
                     try:
                         report.end(
                             directory.export(
-                                name,
+                                name or b".",
                                 target,
-                                name,
+                                name or b".",
+                                contents=not name,
+                                # Another's files need root's rights; pipes need none.
+                                owner=os.geteuid() == 0,
+                                special=True,
                                 overwrite=request.replace,
                                 progress=report.progress,
                                 failed=report.failed,

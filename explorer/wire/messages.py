@@ -121,7 +121,7 @@ class Export:
 
     volume: int
     paths: tuple[bytes, ...]
-    """At most :data:`EXPORT_LIMIT`."""
+    """At most :data:`EXPORT_LIMIT`; the root stands for all that is in it."""
     destination: bytes
     """A folder of the host that exists."""
     replace: bool

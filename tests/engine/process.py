@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An engine asked step by step, without Qt."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from explorer.core.entries import Entry, iter_entries
+from explorer.wire.frames import Frame, FrameReader, encode
+from explorer.wire.messages import (
+    REPLIES,
+    Entries,
+    Failed,
+    ListDirectory,
+    Listed,
+    Message,
+    OpenSource,
+    Ready,
+    SourceOpened,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+END_SECONDS = 20
+Reply = TypeVar("Reply", bound=Message)
+
+
+class EngineProcess:
+    """A context manager that ends the engine by closing its pipe."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-m", "explorer.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._sink = self.process.stdin
+        self._source = self.process.stdout
+        self._reader = FrameReader()
+        self._request = 0
+        self._kept: list[Frame] = []
+        ready = self.receive(0)
+        assert isinstance(ready, Ready)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        code = self.close()
+        assert kind is not None or code == 0
+
+    def close(self) -> int:
+        """Closes the pipe; returns the exit code."""
+        if not self._sink.closed:
+            self._sink.close()
+        code = self.process.wait(END_SECONDS)
+        self._source.close()
+        return code
+
+    def send(self, *messages: Message) -> list[int]:
+        """Sends requests in one piece; returns their numbers."""
+        numbers = [self._request + place for place in range(1, len(messages) + 1)]
+        self._request += len(messages)
+        frames = zip(numbers, messages, strict=True)
+        self.send_bytes(b"".join(b"".join(encode(*frame)) for frame in frames))
+        return numbers
+
+    def send_bytes(self, data: bytes) -> None:
+        """Sends anything at all."""
+        self._sink.write(data)
+        self._sink.flush()
+
+    def next_frame(self) -> Frame:
+        """The next frame of whatever request; EOFError when there is none any more."""
+        while (frame := self._reader.next_frame()) is None:
+            piece = os.read(self._source.fileno(), 1 << 16)
+            if not piece:
+                raise EOFError
+            self._reader.feed(piece)
+        return frame
+
+    def receive(self, request: int) -> Message:
+        """The next message that belongs to a request; others are kept for later."""
+        for place, frame in enumerate(self._kept):
+            if frame.request == request:
+                return self._kept.pop(place).message
+        while (frame := self.next_frame()).request != request:
+            self._kept.append(frame)
+        return frame.message
+
+    def collect(self, request: int, end: type[Reply]) -> tuple[list[Message], Reply]:
+        """The parts and the end of an answer; raises the error of one that failed."""
+        parts: list[Message] = []
+        while True:
+            message = self.receive(request)
+            if isinstance(message, Failed):
+                raise message.error
+            if isinstance(message, end):
+                return parts, message
+            parts.append(message)
+
+    def ask(self, message: Message, end: type[Reply]) -> Reply:
+        """The reply to a request that has no parts; raises the error of one that failed."""
+        assert REPLIES[type(message)] is end  # type: ignore[index]  # a request
+        (request,) = self.send(message)
+        parts, reply = self.collect(request, end)
+        assert not parts
+        return reply
+
+    def open(self, image: Path) -> SourceOpened:
+        """Opens an image."""
+        return self.ask(OpenSource(bytes(image)), SourceOpened)
+
+    def list(self, volume: int, path: bytes) -> list[Entry]:
+        """The entries of a directory."""
+        (request,) = self.send(ListDirectory(volume, path))
+        parts, _ = self.collect(request, Listed)
+        entries: list[Entry] = []
+        for part in parts:
+            assert isinstance(part, Entries)
+            entries += iter_entries(part.payload)
+        return entries
