@@ -121,7 +121,7 @@ int64_t host_read_at(intptr_t file, uint64_t offset,
 /*
  * Makes CPU faults of threads that are inside a kernel image (thread.h)
  * continue in that image's lkl_image_fault(); all others go where they went
- * before.  May be called again, as by each new kernel.
+ * before.  Done once for the process, however often it is called.
  */
 int host_faults_catch(void);
 

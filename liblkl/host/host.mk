@@ -25,13 +25,13 @@ host-kernel := $(host-build)/lkl-kernel.so
 
 HOST_CFLAGS ?= -O2 -g
 host-cflags := -std=gnu11 -Wall -Wextra -Werror -pthread -fPIC \
-	-fvisibility=hidden -Iinclude -Ihost -I$(host-generated) -MMD -MP
+	-fvisibility=hidden -Iinclude -iquote host -I$(host-generated) -MMD -MP
 host-sanitize := -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer
 
 host-sources := $(filter-out host/windows.c,$(wildcard host/*.c))
 host-objects := $(patsubst host/%.c,%.o,$(host-sources)) syscalls.o errno.o
-host-only-tests := host_log host_primitives
+host-only-tests := $(patsubst tests/%.c,%,$(wildcard tests/host_*.c))
 host-kernel-tests := $(filter-out $(host-only-tests) tiny_image, \
 	$(patsubst tests/%.c,%,$(wildcard tests/*.c)))
 

@@ -20,7 +20,6 @@ static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
 #define SIGNALS (sizeof(signals) / sizeof(*signals))
 
 static struct sigaction before[SIGNALS];
-static _Thread_local bool passing_on __attribute__((tls_model("initial-exec")));
 
 /* ---- The processor's part ---------------------------------------------- */
 
@@ -124,21 +123,12 @@ static void restore_default(int signal, bool sent)
 
 static void pass_on(int signal, siginfo_t *info, void *context)
 {
-	const struct sigaction *previous = NULL;
+	const struct sigaction *previous = &before[0];
 	bool sent = info->si_code <= 0;
 
 	for (size_t i = 0; i < SIGNALS; i++)
 		if (signals[i] == signal)
 			previous = &before[i];
-	/*
-	 * The previous handler may itself have saved ours as its previous one,
-	 * when a program has put it in place anew: the circle ends here.
-	 */
-	if (!previous || passing_on) {
-		restore_default(signal, sent);
-		return;
-	}
-	passing_on = true;
 	if (previous->sa_flags & SA_SIGINFO)
 		previous->sa_sigaction(signal, info, context);
 	else if (previous->sa_handler == SIG_DFL ||
@@ -146,7 +136,6 @@ static void pass_on(int signal, siginfo_t *info, void *context)
 		restore_default(signal, sent);
 	else if (previous->sa_handler != SIG_IGN)
 		previous->sa_handler(signal);
-	passing_on = false;
 }
 
 static void on_fault(int signal, siginfo_t *info, void *context)
@@ -166,30 +155,36 @@ static void on_fault(int signal, siginfo_t *info, void *context)
 	pass_on(signal, info, context);
 }
 
-int host_faults_catch(void)
+static int install(void)
 {
-	static struct semaphore installing = {1};
 	struct sigaction action = {
 	    .sa_sigaction = on_fault,
 	    .sa_flags = SA_SIGINFO | SA_ONSTACK,
 	};
-	int error = 0;
 
 	sigemptyset(&action.sa_mask);
-	lock(&installing);
-	for (size_t i = 0; i < SIGNALS && !error; i++) {
-		struct sigaction now;
-
-		if (sigaction(signals[i], NULL, &now) < 0) {
-			error = -errno;
-			break;
-		}
-		if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_fault)
-			continue;
-		before[i] = now;
-		if (sigaction(signals[i], &action, NULL) < 0)
-			error = -errno;
+	for (size_t i = 0; i < SIGNALS; i++) {
+		if (sigaction(signals[i], NULL, &before[i]) < 0 ||
+		    sigaction(signals[i], &action, NULL) < 0)
+			return -errno;
 	}
+	return 0;
+}
+
+/*
+ * Once only: a program that sets a handler later calls ours from it, as it
+ * should, and with ours in place anew the two would call each other for ever.
+ */
+int host_faults_catch(void)
+{
+	static struct semaphore installing = {1};
+	static bool installed;
+	int error = 0;
+
+	lock(&installing);
+	if (!installed)
+		error = install();
+	installed = !error;
 	unlock(&installing);
 	return error;
 }
