@@ -53,16 +53,28 @@ def test_a_screen_is_found_by_the_environment(environment: dict[str, str], scree
 @pytest.mark.parametrize(
     ("line", "counts"),
     [
-        ("ok 1 - boots\n", dev.Counts(1, 0, 0)),
-        ("not ok 2 - halts\n", dev.Counts(0, 1, 0)),
-        ("ok 3 - as root # SKIP needs root\n", dev.Counts(0, 0, 1)),
-        ("# ok 4 in a comment\n", dev.Counts(0, 0, 0)),
-        ("1..4\n", dev.Counts(0, 0, 0)),
-        ("okay\n", dev.Counts(0, 0, 0)),
+        ("7 programs, 120 checks passed, 0 programs failed\n", dev.Counts(120, 0, 0)),
+        ("7 programs, 96 checks passed, 2 programs failed\n", dev.Counts(96, 2, 0)),
+        ("boot                         12 checks    0.10 s  ok\n", dev.Counts(0, 0, 0)),
+        ("    7 programs, as if passed\n", dev.Counts(0, 0, 0)),
     ],
 )
-def test_lines_of_tap_are_counted(line: str, counts: dev.Counts) -> None:
-    assert dev.count_tap(line) == counts
+def test_sums_of_c_tests_are_read(line: str, counts: dev.Counts) -> None:
+    assert dev.count_checks(line) == counts
+
+
+def test_the_sum_of_c_tests_is_what_their_runner_prints(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    good.write_text("#!/bin/sh\necho 'ok 1 - a'\necho 'ok 2 - b'\necho 1..2\n")
+    bad.write_text("#!/bin/sh\necho 'ok 1 - a'\necho 'not ok 2 - b'\necho 1..2\nexit 1\n")
+    for program in (good, bad):
+        program.chmod(0o755)
+    runner = ROOT / "liblkl" / "tests" / "run.py"
+    done = subprocess.run(
+        [sys.executable, runner, good, bad], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert dev.count_checks(done.stdout.splitlines()[-1]) == dev.Counts(3, 1, 0)
 
 
 def test_the_last_line_counts_passed_and_failed() -> None:
