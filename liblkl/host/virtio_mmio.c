@@ -99,12 +99,15 @@ static void add_segment(struct virtio_chain *chain, void *base, size_t length,
 			bool write)
 {
 	uint32_t count = chain->readable + chain->writable;
-	uint32_t same = write ? chain->writable : chain->readable;
-	struct host_segment *last = &chain->segments[count - 1];
+	bool follows = write ? chain->writable : chain->readable;
 
-	if (same && (unsigned char *)last->base + last->length == base) {
-		last->length += length;
-		return;
+	if (follows) {
+		struct host_segment *last = &chain->segments[count - 1];
+
+		if ((unsigned char *)last->base + last->length == base) {
+			last->length += length;
+			return;
+		}
 	}
 	chain->segments[count] = (struct host_segment){base, length};
 	if (write)
