@@ -11,9 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from explorer.app.start import EXIT_NO_DISPLAY
 from tools import dev
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_end_without_a_screen_is_the_programs() -> None:
+    assert dev.EXIT_NO_DISPLAY == EXIT_NO_DISPLAY
 
 
 def test_packages_are_named_once_with_a_reason() -> None:
@@ -34,20 +39,6 @@ def test_only_missing_packages_are_asked_for() -> None:
     names = {name for group in dev.PACKAGES for name in group.names}
     assert dev.missing_packages(names) == []
     assert dev.missing_packages(names - {"bc", "xvfb"}) == ["bc", "xvfb"]
-
-
-@pytest.mark.parametrize(
-    ("environment", "screen"),
-    [
-        ({}, False),
-        ({"DISPLAY": ""}, False),
-        ({"DISPLAY": ":0"}, True),
-        ({"WAYLAND_DISPLAY": "wayland-0"}, True),
-        ({"QT_QPA_PLATFORM": "offscreen"}, True),
-    ],
-)
-def test_a_screen_is_found_by_the_environment(environment: dict[str, str], screen: bool) -> None:
-    assert dev.has_screen(environment) is screen
 
 
 @pytest.mark.parametrize(
