@@ -8,6 +8,7 @@ The only place with such texts; the command line prints them and the window show
 from __future__ import annotations
 
 import os
+import re
 
 from explorer.core.errors import ExplorerError, KernelError
 
@@ -75,6 +76,7 @@ WHY: dict[str, str] = {
     "not-files": "it holds no files",
     "flash": "it belongs on a flash chip; Linux does not read it from a disk",
     "old-version": "Linux reads only newer versions of it",
+    "damaged": "it is damaged where Linux would not survive it",
     "byte-order": "Linux reads it only in the byte order of its own processor",
 }
 
@@ -104,6 +106,9 @@ ERRNO_TEXTS: dict[str, str] = {
 }
 
 
+_SAYS_NOTHING = re.compile(r"mount failed$|open_ctree failed|bch2_fs_get_tree\(\) error")
+
+
 class _Gaps(dict[str, object]):
     """Parameters of a text; one that is not given is empty, never a second error."""
 
@@ -113,9 +118,11 @@ class _Gaps(dict[str, object]):
 
 def _kernel_said(log: object) -> str:
     """The kernel's last words, as the end of a one-line text."""
-    if isinstance(log, list) and log:
-        return f" (the kernel says: {log[-1]})"
-    return ""
+    if not isinstance(log, list) or not log:
+        return ""
+    # "mount failed" comes after the line that tells why.
+    telling = [line for line in log if not _SAYS_NOTHING.search(line)]
+    return f" (the kernel says: {(telling or log)[-1]})"
 
 
 def describe(error: BaseException) -> str:

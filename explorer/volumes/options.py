@@ -47,8 +47,9 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     # memory=low: compressed pages are mapped after they are read; the other order does not work
     # in a kernel without an MMU unless the host can map its pages twice.
     "f2fs": _journaled("memory=low", "norecovery"),
-    # errors=continue is not what bcachefs calls it: "ro" goes on reading.
-    "bcachefs": _journaled("errors=ro", "nochanges,norecovery"),
+    # errors=ro goes on reading at a damage. version_upgrade: what is only looked at is left in the
+    # version it has. There is no second attempt: norecovery can wait for ever.
+    "bcachefs": (Attempt("errors=ro,version_upgrade=none"),),
     # errors=continue: as for ext4. iocharset: without it names are cut to Latin-1.
     "jfs": (Attempt("errors=continue,iocharset=utf8"),),
     "reiserfs": _journaled("", "nolog"),

@@ -32,6 +32,7 @@ NOT_FILES = "not-files"
 FLASH = "flash"
 OLD_VERSION = "old-version"
 BYTE_ORDER = "byte-order"
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -656,9 +657,16 @@ def _adfs(volume: Window) -> Recognised | None:
 
 def _vxfs(volume: Window) -> Recognised | None:
     # fs/freevxfs/vxfs.h: at 1 KiB on UnixWare and Linux, at 8 KiB and big-endian on HP-UX
-    if volume.has(0x400, b"\xf5\xfc\x01\xa5") or volume.has(0x2000, b"\xa5\x01\xfc\xf5"):
-        return Recognised("vxfs", "VxFS", ("vxfs",))
-    return None
+    if volume.has(0x400, b"\xf5\xfc\x01\xa5"):
+        block = volume.le(0x400 + 32, 4)
+    elif volume.has(0x2000, b"\xa5\x01\xfc\xf5"):
+        block = volume.be(0x2000 + 32, 4)
+    else:
+        return None
+    # Linux counts in blocks of 1 KiB there, and a smaller one, which no VxFS has, ends the kernel.
+    if block < 1024 or block % 1024:
+        return Recognised("vxfs", "VxFS with a damaged superblock", why=DAMAGED)
+    return Recognised("vxfs", "VxFS", ("vxfs",))
 
 
 def _sysv(volume: Window) -> Recognised | None:
