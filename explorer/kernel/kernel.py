@@ -53,7 +53,7 @@ _NR_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 
-# Errors that a failed read of the disk can come out as.
+# Errors that a failed read of the disk can come out as, and about which the log may tell more.
 _READ_ERRORS = frozenset({"EIO", "EUCLEAN", "EBADMSG", "EINVAL", "ENODATA"})
 
 
@@ -247,8 +247,8 @@ class Kernel:
         return "\n".join(show_log(self.read_log()[0]))
 
     def messages_since(self, position: int) -> list[str]:
-        """The last lines the kernel logged after a position."""
-        return show_log(self.read_log(position)[0])[-_LAST_MESSAGES:]
+        """The lines the kernel logged after a position, safe to show."""
+        return show_log(self.read_log(position)[0])
 
     def make_error(self, number: int, call: str, path: bytes = b"") -> KernelError:
         """The error for a positive errno, with no regard to the kernel's state."""
@@ -266,10 +266,11 @@ class Kernel:
         """
         if result >= 0:
             return result
-        error = make_error(
-            self._binding, -result, call, path, self.messages_since(0) if self._pointer else []
-        )
-        if self.state != "running" and -result == _EIO:
+        error = make_error(self._binding, -result, call, path)
+        if error.name not in _READ_ERRORS or self._pointer is None:
+            raise error
+        error.log[:] = self.messages_since(0)[-_LAST_MESSAGES:]
+        if self.state != "running" and error.number == _EIO:
             raise KernelError(
                 "kernel.ended",
                 errno=error.number,
@@ -279,11 +280,10 @@ class Kernel:
                 path=error.path,
                 log=error.log,
             )
-        if error.name in _READ_ERRORS:
-            for disk in tuple(self._disks.values()):
-                failure = disk.take_failure()
-                if failure is not None:
-                    raise failure from error
+        for disk in tuple(self._disks.values()):
+            failure = disk.take_failure()
+            if failure is not None:
+                raise failure from error
         raise error
 
     # ---- Descriptors ---------------------------------------------------------------------
@@ -469,10 +469,15 @@ class Disk:
         except KernelError as error:
             # Only what this mount had to say.
             if error.code == "kernel.call":
-                error.log[:] = kernel.messages_since(position)
+                error.log[:] = kernel.messages_since(position)[-_LAST_MESSAGES:]
             raise
         mount_point = ffi.string(path)
-        return Mount(kernel, mount_point if isinstance(mount_point, bytes) else b"", kind)
+        return Mount(
+            kernel,
+            mount_point if isinstance(mount_point, bytes) else b"",
+            kind,
+            kernel.messages_since(position),
+        )
 
     def close(self) -> None:
         """Remove the disk; nothing of it may be mounted. Nothing to do in a kernel that ended."""
@@ -503,9 +508,11 @@ class Mount:
     inside.
     """
 
-    def __init__(self, kernel: Kernel, mount_point: bytes, kind: str) -> None:
+    def __init__(self, kernel: Kernel, mount_point: bytes, kind: str, messages: list[str]) -> None:
         """Used by :meth:`Disk.mount`."""
         self._kernel = kernel
+        self.messages = messages
+        """What the kernel said while it mounted."""
         self._mount_point = mount_point
         self._kind = kind
         self._root: int | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from explorer.core.errors import KernelError, UnknownFormat, VolumeError
 from explorer.core.volume import Volume
-from explorer.volumes.options import attempts
+from explorer.volumes.options import RECOVERED, attempts
 from explorer.volumes.signatures import recognise
 from explorer.volumes.window import Window
 
@@ -145,8 +145,7 @@ class MountedVolume:
     """The kernel's file system."""
     options: str
     recovered: bool
-    """Whether the file system changed something to be in order: it replayed its journal, say, in
-    memory."""
+    """Whether it was not closed cleanly and replayed its journal, in memory."""
     as_stored: bool
     """Whether it could only be opened without that; the newest changes may be missing."""
 
@@ -213,9 +212,8 @@ class ImageDisk:
         ) from failure
 
     def _mount(self, volume: Volume, kind: str, attempt: Attempt) -> MountedVolume:
-        written = self.disk.statistics().write_requests
         mount = self.disk.mount(kind, partition=volume.number, options=attempt.options)
-        recovered = self.disk.statistics().write_requests > written
+        recovered = any(RECOVERED.search(line) for line in mount.messages)
         return MountedVolume(volume, mount, kind, attempt.options, recovered, attempt.as_stored)
 
     def close(self) -> None:

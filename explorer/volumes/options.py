@@ -12,7 +12,18 @@ file system in the Linux source.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+RECOVERED = re.compile(
+    r"EXT4-fs .*(recovery complete|orphan inodes? deleted|truncates? cleaned up)"
+    r"|XFS .*Ending recovery"
+    r"|BTRFS .*start tree-log replay"
+    r"|REISERFS .*replayed [1-9]"
+    r"|NILFS .*recovery complete"
+    r"|bcachefs .*recovering from unclean"
+)
+"""What the file systems log when they had something to bring in order."""
 
 
 @dataclass(frozen=True, slots=True)
