@@ -42,9 +42,8 @@ struct lkl_kernel {
 	struct kernel_semaphore *semaphores;
 	void *aliases; /* a tree of tsearch(3) */
 
-	/* A stack to leave the image on after a fault; taken once. */
+	/* A stack to leave the image on when a thread's own is used up. */
 	unsigned char *fault_stack;
-	_Atomic bool fault_stack_taken;
 
 	/* By number; NULL where removed.  Numbers are not used again. */
 	struct semaphore disks_lock;

@@ -85,19 +85,24 @@ static void call(ucontext_t *context, uint64_t function, uint64_t stack,
 /* Below what the interrupted function may use without saying so. */
 #define RED_ZONE 128
 
-/*
- * The thread's own stack may be used up, hence another one.  Should a second
- * thread fault before the kernel's end has got round, it has its own.
- */
-static uint64_t choose_stack(struct lkl_kernel *kernel,
-			     const ucontext_t *context)
-{
-	uint64_t stack;
+/* A fault so near to the stack pointer is one of the stack. */
+#define NEAR (64u << 10)
 
-	if (atomic_exchange(&kernel->fault_stack_taken, true))
-		stack = stack_pointer(context) - RED_ZONE;
-	else
+/*
+ * The thread goes on on its own stack, unless that is used up (or the pointer
+ * to it is wrong: SIGBUS).  As one thread at a time runs the kernel, one stack
+ * for that is enough.
+ */
+static uint64_t choose_stack(struct lkl_kernel *kernel, int signal,
+			     const siginfo_t *info, const ucontext_t *context)
+{
+	uint64_t stack = stack_pointer(context);
+
+	if (signal == SIGBUS ||
+	    (uintptr_t)info->si_addr - (stack - NEAR) < 2 * NEAR)
 		stack = (uintptr_t)kernel->fault_stack + FAULT_STACK_SIZE;
+	else
+		stack -= RED_ZONE;
 	return stack & ~UINT64_C(15);
 }
 
@@ -108,7 +113,7 @@ static void leave_image(struct lkl_kernel *kernel, int signal,
 				 (uintptr_t)info->si_addr};
 
 	call(context, (uintptr_t)kernel->image.entries.lkl_image_fault,
-	     choose_stack(kernel, context), arguments);
+	     choose_stack(kernel, signal, info, context), arguments);
 }
 
 static void restore_default(int signal, bool sent)
