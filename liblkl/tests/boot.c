@@ -132,10 +132,10 @@ static void test_many(const char *image)
 	ok(good, "20 times: boot, call, halt, destroy");
 	is(count_entries("/proc/self/fd"), files, "no file is left open");
 	/* A detached thread is gone a moment after its last word. */
-	for (int i = 0; i < 1000 && count_entries("/proc/self/task") != threads;
+	for (int i = 0; i < 1000 && count_entries("/proc/self/task") > threads;
 	     i++)
 		usleep(1000);
-	is(count_entries("/proc/self/task"), threads, "no thread is left");
+	ok(count_entries("/proc/self/task") <= threads, "no thread is left");
 	/* The host's allocator may keep some stacks and an arena. */
 	ok(count_lines("/proc/self/maps") < mappings + 40,
 	   "%d mappings became %d", mappings, count_lines("/proc/self/maps"));
