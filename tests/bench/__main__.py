@@ -21,7 +21,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.bench.images import FULL, QUICK, Images, Sizes, make_images, tree_hash
 from tests.bench.measure import (
@@ -31,9 +31,13 @@ from tests.bench.measure import (
     Runs,
     alternate,
     median,
+    peak_memory,
     repeat_micro,
     run,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -136,7 +140,9 @@ def measure_boot(bench: Bench) -> None:
     figures = repeat_micro((*MICRO, "boot"), max(21, bench.rounds))
     bench.record["boot"] = figures
     bench.rows.append(Row("kernel boot", milliseconds(figures["seconds"])))
-    bench.rows.append(Row("resident memory after boot, whole process", resident(figures)))
+    before = f"{mebibytes(figures['resident_before'])} before the kernel"
+    memory = mebibytes(figures["resident"])
+    bench.rows.append(Row("  resident memory of the process then", memory, [before]))
 
 
 def measure_mounts(bench: Bench) -> None:
@@ -147,9 +153,9 @@ def measure_mounts(bench: Bench) -> None:
         ("btrfs", bench.images.btrfs),
     ):
         figures = bench.in_process(f"mount {kind}", ("mount", image, kind))
-        time_of_it, memory = milliseconds(figures["seconds"]), resident(figures)
-        bench.rows.append(Row(f"first mount, {kind}", time_of_it))
-        bench.rows.append(Row(f"resident memory after it, {kind}", memory))
+        bench.rows.append(Row(f"first mount, {kind}", milliseconds(figures["seconds"])))
+        memory = mebibytes(figures["resident"])
+        bench.rows.append(Row("  resident memory of the process then", memory))
 
 
 def measure_calls(bench: Bench) -> None:
@@ -203,14 +209,11 @@ def measure_listing(bench: Bench) -> None:
         found = done.stdout.count(b"entry-")
         if found != entries:
             raise BenchError(f"{contestant.name} listed {found} of {entries} entries")
-    results = bench.compare("list", f"list {entries} entries", [ours, *others])
-    bench.rows.append(
-        Row(
-            "  peak memory",
-            mebibytes(results[ours.name].memory),
-            [f"{other.name} {mebibytes(results[other.name].memory)}" for other in others],
-        )
-    )
+    bench.compare("list", f"list {entries} entries", [ours, *others])
+    peaks = {contestant.name: peak_memory(contestant) for contestant in (ours, *others)}
+    bench.record["list peak memory"] = peaks
+    beside = [f"{other.name} {mebibytes([peaks[other.name]])}" for other in others]
+    bench.rows.append(Row("  peak memory", mebibytes([peaks[ours.name]]), beside))
     figures = bench.in_process("list with statx", ("list", image, "ext4", "many"))
     if set(figures["entries"]) != {float(entries)}:
         raise BenchError(f"lkl_read_directory gave {figures['entries']} entries")
@@ -331,14 +334,9 @@ def nanoseconds(values: list[float]) -> str:
     return f"{median(values):.0f} ns"
 
 
-def mebibytes(values: list[float]) -> str:
+def mebibytes(values: Sequence[float]) -> str:
     """The median of bytes, in MiB."""
     return f"{median(values) / MIB:.1f} MiB"
-
-
-def resident(figures: dict[str, list[float]]) -> str:
-    """Resident memory of a process, and what of it was there before the kernel."""
-    return f"{mebibytes(figures['resident'])} (before: {mebibytes(figures['resident_before'])})"
 
 
 def ratio(other: float, own: float) -> str:
