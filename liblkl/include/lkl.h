@@ -1,3 +1,4 @@
+/* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The Linux Kernel Library: Linux inside the calling process.
