@@ -211,8 +211,11 @@ static int set_xattr(const struct place *place, const char *name,
 		result = fsetxattr(place->fd, name, value, size, 0);
 	} else {
 		/* The kernel of the host lacks setxattrat as much as ours. */
-		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", place->fd,
-			 place->name);
+		if (place->fd == AT_FDCWD)
+			snprintf(path, sizeof(path), "%s", place->name);
+		else
+			snprintf(path, sizeof(path), "/proc/self/fd/%d/%s",
+				 place->fd, place->name);
 		result = lsetxattr(path, name, value, size, 0);
 	}
 	return result < 0 ? -errno : 0;
@@ -872,8 +875,10 @@ static int enter_directory(struct export *export, struct lkl_walk *walk,
 		if (!level.name)
 			return -ENOMEM;
 		host = host_of_deepest(export);
+		error = host < 0 ? host : 0;
 	}
-	error = host < 0 ? host : make_directory(export, host, name, &level);
+	if (!error)
+		error = make_directory(export, host, name, &level);
 	if (error) {
 		fail(export, &item, "create", error, true);
 		level.unusable = true;

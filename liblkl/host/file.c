@@ -105,8 +105,9 @@ int copy_memory_alloc(struct lkl_kernel *kernel, uint64_t length,
 {
 	size_t size = (size_t)smaller(length, PIECE);
 
-	/* Room for a head and a tail that only alignment asks for. */
-	size = (size + 3 * DIRECT_ALIGNMENT - 1) & ~(DIRECT_ALIGNMENT - 1u);
+	/* Whole pages, and one at least. */
+	size = (size + !size + DIRECT_ALIGNMENT - 1) / DIRECT_ALIGNMENT *
+	       DIRECT_ALIGNMENT;
 	memory->size = size;
 	memory->base = lkl_mem_alloc(kernel, size);
 	memory->of_kernel = memory->base;
@@ -141,20 +142,28 @@ static int open_direct(struct lkl_kernel *kernel, int fd)
 }
 
 /*
- * Reads at most length bytes by direct I/O, *bytes being where they are.
- * Returns their number, 0 or less when this is not the way.
+ * Reads a piece into the memory: directly what is whole blocks, heads and tails
+ * through the page cache, and everything once that has not worked.
  */
-static int64_t read_direct(const struct copy *copy, int direct, uint64_t offset,
-			   size_t length, unsigned char **bytes)
+static int64_t read_piece(const struct copy *copy, int *direct, uint64_t at,
+			  size_t wanted)
 {
-	size_t head = offset % DIRECT_ALIGNMENT;
-	size_t whole = (head + length + DIRECT_ALIGNMENT - 1) &
-		       ~(size_t)(DIRECT_ALIGNMENT - 1);
-	int64_t got = lkl_sys_pread64(copy->kernel, direct, copy->memory->base,
-				      whole, (int64_t)(offset - head));
+	size_t head = at % DIRECT_ALIGNMENT;
 
-	*bytes = copy->memory->base + head;
-	return got < 0 ? got : (int64_t)smaller(got - (int64_t)head, length);
+	if (*direct >= 0 && head) {
+		wanted = smaller(wanted, DIRECT_ALIGNMENT - head);
+	} else if (*direct >= 0 && wanted >= DIRECT_ALIGNMENT) {
+		int64_t got = lkl_sys_pread64(
+		    copy->kernel, *direct, copy->memory->base,
+		    wanted - wanted % DIRECT_ALIGNMENT, (int64_t)at);
+
+		if (got > 0)
+			return got;
+		lkl_sys_close(copy->kernel, *direct);
+		*direct = -1;
+	}
+	return lkl_sys_pread64(copy->kernel, copy->fd, copy->memory->base,
+			       wanted, (int64_t)at);
 }
 
 /* Where the data that stands at offset or after it begins and ends. */
@@ -245,7 +254,6 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 	uint64_t size = stat->size ? stat->size : INT64_MAX;
 	bool holes = stat->size / 512 > stat->blocks;
 	uint64_t at = offset, end, data_end = offset;
-	size_t piece = copy->memory->size - 2 * DIRECT_ALIGNMENT;
 	int direct = -1;
 	int error = 0;
 
@@ -253,8 +261,8 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 	if (copy->memory->of_kernel && stat->size && end - at >= DIRECT_LEAST)
 		direct = open_direct(copy->kernel, copy->fd);
 	while (at < end && !error) {
-		unsigned char *bytes = copy->memory->base;
-		int64_t got = 0;
+		const unsigned char *bytes = copy->memory->base;
+		int64_t got;
 		size_t wanted;
 
 		if (holes && at >= data_end) {
@@ -274,21 +282,10 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 				continue;
 			}
 		}
-		wanted = smaller(piece, end - at);
+		wanted = smaller(copy->memory->size, end - at);
 		if (holes)
 			wanted = smaller(wanted, data_end - at);
-		if (direct >= 0) {
-			got = read_direct(copy, direct, at, wanted, &bytes);
-			if (got <= 0) {
-				lkl_sys_close(copy->kernel, direct);
-				direct = -1;
-			}
-		}
-		if (direct < 0) {
-			bytes = copy->memory->base;
-			got = lkl_sys_pread64(copy->kernel, copy->fd, bytes,
-					      wanted, (int64_t)at);
-		}
+		got = read_piece(copy, &direct, at, wanted);
 		if (got < 0)
 			error = (int)got;
 		if (got <= 0)

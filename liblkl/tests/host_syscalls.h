@@ -3,8 +3,8 @@
 /*
  * lkl_syscall() by the host's own Linux: gives the bulk calls a kernel whose
  * answers can be compared with the host's, below the sanitizers and without an
- * image.  What it shows is that the bulk calls are right by any Linux; that ours
- * is right is shown by the tests that boot it.
+ * image.  What it shows is that the bulk calls are right by any Linux; that
+ * ours is right is shown by the tests that boot it.
  */
 #ifndef HOST_SYSCALLS_H
 #define HOST_SYSCALLS_H

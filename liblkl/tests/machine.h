@@ -7,9 +7,10 @@
 #include "lkl.h"
 #include "tap.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/ioctl.h>
+
 #include <sys/stat.h>
 #include <unistd.h>
 
