@@ -75,6 +75,8 @@ $(1)/tests/%: tests/%.c $(1)/liblkl.a $(host-build)/host/tests/tiny_image.so
 		-DTINY_IMAGE='"$(host-build)/host/tests/tiny_image.so"' \
 		-o $$@ $$< $(1)/liblkl.a -ldl
 
+# The compiler writes these; make must not look for a way to.
+$(1)/%.d: ;
 -include $(wildcard $(1)/*.d $(1)/tests/*.d)
 endef
 
