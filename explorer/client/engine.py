@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QElapsedTimer, QObject, QProcess, QTimer, Signal
 
@@ -15,10 +15,17 @@ from explorer import __version__
 from explorer.core.errors import EngineLost, RecordError
 from explorer.core.names import show_name
 from explorer.wire.frames import Frame, FrameReader, encode
-from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Ready, Request
+from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Part, Ready, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from explorer.core.errors import ExplorerError
+
+    # What exactly comes follows from the request: see REPLIES and PARTS.
+    TakeReply = Callable[[Any], None]
+    TakeFailure = Callable[[ExplorerError], None]
+    TakePart = Callable[[Any], None]
 
 SLICE_MS = 8
 """How long frames are decoded before the event loop gets its turn."""
@@ -37,49 +44,65 @@ def engine_command() -> list[str]:
     return [sys.executable, "-m", "explorer.engine"]
 
 
-class Call(QObject):
-    """A request under way; deletes itself when it has ended."""
+class Call:
+    """A request under way.
 
-    part = Signal(object)
-    """A part of the answer, in order."""
-    done = Signal(object)
-    """The reply: the end."""
-    failed = Signal(object)
-    """An :class:`ExplorerError`: the end. Not sent after :meth:`drop`."""
+    Plain functions take what comes, not signals: a request may be made for every row painted, and
+    an object of Qt's for each would cost more than its answer.
+    """
 
-    def __init__(self, engine: Engine, number: int, request: Request) -> None:
-        super().__init__(engine)
+    def __init__(
+        self,
+        engine: Engine,
+        number: int,
+        request: Request,
+        done: TakeReply,
+        failed: TakeFailure,
+        part: TakePart,
+    ) -> None:
+        """Used by :meth:`Engine.request`."""
         self._engine = engine
         self._number = number
         self._parts = PARTS.get(type(request), ())
         self._reply = REPLIES[type(request)]
+        self._done = done
+        self._failed = failed
+        self._part = part
         self.ended = False
 
-    def take(self, message: Message) -> None:
-        """Takes what the engine answered; raises :exc:`RecordError` when it is no such answer."""
-        if isinstance(message, self._parts):
-            self.part.emit(message)
-        elif isinstance(message, Failed):
-            self.ended = True
-            self.failed.emit(message.error)
-        elif isinstance(message, self._reply):
-            self.ended = True
-            self.done.emit(message)
-        else:
-            name = type(message).__name__
-            raise RecordError("record.frame", reason=f"{name} does not answer that")
-        if self.ended:
-            self.deleteLater()
-
     def cancel(self) -> None:
-        """Asks the engine to stop; ``failed`` follows, or ``done`` if it was faster."""
+        """Asks the engine to stop; a failure follows, or the reply if it was faster."""
         if not self.ended:
             self._engine.cancel(self._number)
 
     def drop(self) -> None:
         """Cancels, and hears no more of it."""
-        self.blockSignals(True)
         self.cancel()
+        self._forget()
+
+    def take(self, message: Message) -> None:
+        """Takes what the engine answered; raises :exc:`RecordError` when it is no such answer."""
+        if isinstance(message, self._parts):
+            self._part(message)
+            return
+        if not isinstance(message, (self._reply, Failed)):
+            name = type(message).__name__
+            raise RecordError("record.frame", reason=f"{name} does not answer that")
+        self.ended = True
+        done, failed = self._done, self._failed
+        # What they hold may hold this.
+        self._forget()
+        if isinstance(message, Failed):
+            failed(message.error)
+        else:
+            done(message)
+
+    def _forget(self) -> None:
+        self._done = self._failed = self._part = _ignore
+
+
+def _ignore(_message: object) -> None:
+    """Takes what nobody wants."""
 
 
 class Engine(QObject):
@@ -109,26 +132,38 @@ class Engine(QObject):
         self._process.finished.connect(self._take_end)
         self._slices = QTimer(self, interval=0, singleShot=True)
         self._slices.timeout.connect(self._decode_slice)
+        self._late = QTimer(self, interval=0, singleShot=True)
+        self._late.timeout.connect(self._fail_calls)
+        self._killer = QTimer(self, interval=STOP_MS, singleShot=True)
+        self._killer.timeout.connect(self._process.kill)
 
     def start(self) -> None:
         """Starts the process; requests may be made at once."""
         self._process.start(self._command[0], self._command[1:])
 
-    def request(self, message: Request) -> Call:
-        """Sends a request; connect to the call's signals before returning to the event loop."""
+    def request(
+        self,
+        message: Request,
+        done: TakeReply,
+        failed: TakeFailure | None = None,
+        part: TakePart | None = None,
+    ) -> Call:
+        """Sends a request; the functions take its reply, its failure, and the parts before.
+
+        They are called from the event loop, never from in here. A lost engine fails every request.
+        """
         number = next(self._numbers)
-        call = Call(self, number, message)
-        if self._loss is not None:
-            failure = Failed(self._loss)
-            QTimer.singleShot(0, call, lambda: call.take(failure))
-            return call
+        call = Call(self, number, message, done, failed or _ignore, part or _ignore)
         self._calls[number] = call
-        self._send(number, message)
+        if self._loss is None:
+            self._send(number, message)
+        else:
+            self._late.start()
         return call
 
     def cancel(self, number: int) -> None:
         """Sends the wish to end a request early."""
-        if number in self._calls:
+        if number in self._calls and self._loss is None:
             self._send(0, Cancel(number))
 
     def stop(self) -> None:
@@ -137,11 +172,12 @@ class Engine(QObject):
         if self._process.state() == QProcess.ProcessState.NotRunning:
             return
         self._process.closeWriteChannel()
-        QTimer.singleShot(STOP_MS, self._process, self._process.kill)
+        self._killer.start()
 
     def wait_stopped(self) -> None:
         """Waits for the end that :meth:`stop` began; only for when no window is left to block."""
-        if not self._process.waitForFinished(STOP_MS):
+        running = self._process.state() != QProcess.ProcessState.NotRunning
+        if running and not self._process.waitForFinished(STOP_MS):
             self._process.kill()
             self._process.waitForFinished(STOP_MS)
 
@@ -186,9 +222,11 @@ class Engine(QObject):
         call = self._calls.get(frame.request)
         if call is None:
             raise RecordError("record.frame", reason="an answer to no request")
-        call.take(message)
-        if call.ended:
-            self._calls.pop(frame.request, None)
+        if isinstance(message, Part):
+            call.take(message)
+        else:
+            del self._calls[frame.request]
+            call.take(message)
 
     def _take_log(self) -> None:
         self._log += self._process.readAllStandardError().data()
@@ -208,8 +246,13 @@ class Engine(QObject):
             return
         lines = [show_name(line) for line in bytes(self._log).splitlines()[-LOG_LINES:]]
         self._loss = EngineLost("engine.lost", exit=reason, log=lines)
+        self._killer.stop()
+        self._fail_calls()
+        if not self._stopping:
+            self.lost.emit(self._loss)
+
+    def _fail_calls(self) -> None:
+        assert self._loss is not None
         calls, self._calls = list(self._calls.values()), {}
         for call in calls:
             call.take(Failed(self._loss))
-        if not self._stopping:
-            self.lost.emit(self._loss)

@@ -17,6 +17,7 @@ from explorer.wire.messages import OpenSource, Request, SourceOpened
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from explorer.client.engine import TakeFailure, TakePart, TakeReply
     from explorer.core.errors import EngineLost, ExplorerError
 
 
@@ -51,6 +52,7 @@ class Session(QObject):
         self.source: SourceOpened | None = None
         self._command = command
         self._engine: Engine | None = None
+        self._left: list[Engine] = []
 
     @property
     def name(self) -> str:
@@ -64,14 +66,18 @@ class Session(QObject):
         self._engine = Engine(self, self._command)
         self._engine.lost.connect(self._take_loss)
         self._engine.start()
-        call = self._engine.request(OpenSource(self.path))
-        call.done.connect(self._take_source)
-        call.failed.connect(self._take_failure)
+        self._engine.request(OpenSource(self.path), self._take_source, self._take_failure)
 
-    def request(self, message: Request) -> Call:
-        """Asks the engine; only when the source was opened. A lost engine fails every call."""
+    def request(
+        self,
+        message: Request,
+        done: TakeReply,
+        failed: TakeFailure | None = None,
+        part: TakePart | None = None,
+    ) -> Call:
+        """Asks the engine, as :meth:`Engine.request`; only after :meth:`open`."""
         assert self._engine is not None
-        return self._engine.request(message)
+        return self._engine.request(message, done, failed, part)
 
     def close(self) -> None:
         """Ends the engine without waiting for it."""
@@ -80,9 +86,10 @@ class Session(QObject):
             self._engine.stop()
 
     def wait_closed(self) -> None:
-        """Waits for the end of the engine; only for when no window is left to block."""
-        if self._engine is not None:
-            self._engine.wait_stopped()
+        """Waits for the end of its engines; only for when no window is left to block."""
+        for engine in (*self._left, self._engine):
+            if engine is not None:
+                engine.wait_stopped()
 
     @property
     def process_id(self) -> int:
@@ -93,6 +100,8 @@ class Session(QObject):
         if self._engine is not None:
             self._engine.lost.disconnect(self._take_loss)
             self._engine.stop()
+            self._left = [engine for engine in self._left if engine.process_id]
+            self._left.append(self._engine)
             self._engine = None
 
     def _take_source(self, source: SourceOpened) -> None:

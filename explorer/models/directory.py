@@ -177,10 +177,12 @@ class DirectoryModel(QAbstractTableModel):
         assert location.volume is not None
         self.clear()
         self.location = location
-        self._call = location.session.request(ListDirectory(location.volume, location.path))
-        self._call.part.connect(self._take_entries)
-        self._call.done.connect(self._take_end)
-        self._call.failed.connect(self._take_failure)
+        self._call = location.session.request(
+            ListDirectory(location.volume, location.path),
+            self._take_end,
+            self._take_failure,
+            self._take_entries,
+        )
         self._show_timer.start()
         self.loading_changed.emit(True)
 
@@ -355,8 +357,10 @@ class DirectoryModel(QAbstractTableModel):
         while self._wanted:
             entries, self._wanted = self._wanted[:LINKS_LIMIT], self._wanted[LINKS_LIMIT:]
             names = tuple(self._columns.names[entry] for entry in entries)
-            call = location.session.request(ReadLinks(location.volume, location.path, names))
-            call.done.connect(partial(self._take_links, self._columns, entries))
+            location.session.request(
+                ReadLinks(location.volume, location.path, names),
+                partial(self._take_links, self._columns, entries),
+            )
 
     def _take_links(self, columns: _Columns, entries: list[int], reply: LinksRead) -> None:
         # Another folder may be shown by now.

@@ -280,7 +280,8 @@ class FolderTreeModel(QAbstractItemModel):
                     if entry.type == FileType.DIRECTORY
                 )
             except RecordError as error:
-                call.drop()
+                if node.call is not None:
+                    node.call.drop()
                 fail(error)
 
         def end(_reply: Listed) -> None:
@@ -293,13 +294,8 @@ class FolderTreeModel(QAbstractItemModel):
             node.tool_tip = describe(error)
             self.failed.emit(node.location, error)
 
-        call = node.location.session.request(
-            ListDirectory(node.location.volume, node.location.path)
-        )
-        node.call = call
-        call.part.connect(take)
-        call.done.connect(end)
-        call.failed.connect(fail)
+        request = ListDirectory(node.location.volume, node.location.path)
+        node.call = node.location.session.request(request, end, fail, take)
 
     def _folder(self, parent: int, key: tuple[str, bytes]) -> _Node:
         location = self._nodes[parent].location.child(key[1])

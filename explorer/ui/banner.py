@@ -37,6 +37,7 @@ class Banner(QFrame):
         self._text.setAccessibleName(QCoreApplication.translate("Banner", "Message"))
         self._button = QPushButton()
         self._button.clicked.connect(self._act)
+        self._button.hide()
         self._copy = QToolButton(autoRaise=True)
         self._copy.setToolTip(QCoreApplication.translate("Banner", "Copy the message"))
         self._copy.setAccessibleName(self._copy.toolTip())

@@ -64,10 +64,7 @@ class ExportJob(QObject):
         self._clock = QElapsedTimer()
         self._clock.start()
         self._measured = 0
-        self._call = session.request(request)
-        self._call.part.connect(self._take_part)
-        self._call.done.connect(self._take_end)
-        self._call.failed.connect(self._take_failure)
+        self._call = session.request(request, self._take_end, self._take_failure, self._take_part)
 
     @property
     def cancelled(self) -> bool:
@@ -248,7 +245,9 @@ class JobPanel(QWidget):
 
     def _schedule_removal(self, view: JobView) -> None:
         if view.job.error is None and not view.job.errors:
-            QTimer.singleShot(KEEP_DONE_MS, view, lambda: self._remove(view))
+            timer = QTimer(view, interval=KEEP_DONE_MS, singleShot=True)
+            timer.timeout.connect(lambda: self._remove(view))
+            timer.start()
 
     def _remove(self, view: JobView) -> None:
         if view in self.views:

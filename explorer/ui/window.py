@@ -376,7 +376,6 @@ class MainWindow(QMainWindow):
             self._sessions.remove(session)
             self.tree_model.remove_source(session)
             session.close()
-            session.deleteLater()
             self._update_place()
             self._show_banner(describe(error))
         else:
@@ -432,8 +431,9 @@ class MainWindow(QMainWindow):
             self._update_items()
             return
         self._shown.setCurrentWidget(self.contents)
-        call = location.session.request(OpenVolume(location.volume))
-        call.done.connect(lambda opened: self._take_volume(location, opened))
+        location.session.request(
+            OpenVolume(location.volume), lambda opened: self._take_volume(location, opened)
+        )
         self.contents_model.open(location)
 
     def _take_volume(self, location: Location, volume: VolumeOpened) -> None:
@@ -509,9 +509,11 @@ class MainWindow(QMainWindow):
             elif target.parent is not None:
                 self.go(target.parent, read.entry.name)
 
-        call = location.session.request(Resolve(location.volume, path))
-        call.done.connect(take)
-        call.failed.connect(lambda error: self._show_banner(describe(error)))
+        location.session.request(
+            Resolve(location.volume, path),
+            take,
+            lambda error: self._show_banner(describe(error)),
+        )
 
     def _preview_in_front(self) -> None:
         self.preview_action.setChecked(True)
@@ -643,7 +645,7 @@ class MainWindow(QMainWindow):
     def _ask_counters(self) -> None:
         here = self.location
         if here is not None and here.session.state is State.OPEN:
-            here.session.request(ReadCounters()).done.connect(self._take_counters)
+            here.session.request(ReadCounters(), self._take_counters)
 
     def _take_counters(self, counters: Counters) -> None:
         translate = QCoreApplication.translate
@@ -857,8 +859,8 @@ class MainWindow(QMainWindow):
             return
         self._save()
         clipboard = QGuiApplication.clipboard()
-        if clipboard.ownsClipboard() and clipboard.mimeData().hasFormat(OWN_ENTRIES):
-            # Its files are about to go.
+        if isinstance(clipboard.mimeData(), EntriesMimeData):
+            # Its files are about to go, and Python before the clipboard.
             clipboard.clear()
         self._counters.stop()
         for session in self._sessions:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote_from_bytes
 
-from PySide6.QtCore import QByteArray, QEventLoop, QMimeData
+from PySide6.QtCore import QByteArray, QEventLoop, QMetaType, QMimeData, QUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ class EntriesMimeData(QMimeData):
         """Whether it may be asked for."""
         return format_name in self.formats()
 
-    def retrieveData(self, format_name: str, _preferred: object) -> object:
+    def retrieveData(self, format_name: str, preferred: QMetaType | QMetaType.Type) -> object:
         """The data: for files, after they have been extracted."""
         if format_name == OWN_ENTRIES:
             return QByteArray(b"1")
@@ -59,6 +59,10 @@ class EntriesMimeData(QMimeData):
         assert self._folder is not None
         folder = bytes(self._folder)
         uris = [file_uri(folder + b"/" + name) for name in self._names]
+        wanted = preferred.id() if isinstance(preferred, QMetaType) else preferred.value
+        if wanted == QMetaType.Type.QVariantList.value:
+            # Programs within this process; Qt does not make a list of bytes from Python.
+            return [QUrl.fromEncoded(uri.encode("ascii")) for uri in uris]
         if format_name == URI_LIST:
             return QByteArray("".join(f"{uri}\r\n" for uri in uris).encode("ascii"))
         return QByteArray("\n".join(["copy", *uris]).encode("ascii"))

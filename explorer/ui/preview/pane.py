@@ -143,7 +143,8 @@ class PreviewPane(QTabWidget):
         self.addTab(self.hex, translate("Preview", "Hex"))
         self.addTab(self.properties, translate("Preview", "Properties"))
         self.setDocumentMode(True)
-        self.tabBar().setAccessibleName(translate("Preview", "Views of the entry"))
+        for part in (self, self.tabBar()):
+            part.setAccessibleName(translate("Preview", "Views of the entry"))
         self.clear_entry()
 
     # ---- What is shown
@@ -166,8 +167,7 @@ class PreviewPane(QTabWidget):
     def clear_entry(self, message: str = "") -> None:
         """Shows nothing."""
         for call in self._calls:
-            if not call.ended:
-                call.drop()
+            call.drop()
         self._calls = []
         self._location = None
         self._entry = None
@@ -193,11 +193,8 @@ class PreviewPane(QTabWidget):
 
     def _ask(self, request: Request, take: Callable[..., None], *, quiet: bool = False) -> None:
         assert self._location is not None
-        call = self._location.session.request(request)
-        call.done.connect(take)
-        if not quiet:
-            call.failed.connect(self._take_failure)
-        # Calls that have ended delete themselves.
+        failed = None if quiet else self._take_failure
+        call = self._location.session.request(request, take, failed)
         self._calls = [known for known in self._calls if not known.ended]
         self._calls.append(call)
 

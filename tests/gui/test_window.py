@@ -1,0 +1,478 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The window, with real engines on real images."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
+from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QMessageBox, QWidget
+
+from explorer.models.location import Location
+from explorer.ui.dragout.mime import GNOME_FILES, OWN_ENTRIES, URI_LIST
+from tests.engine.images import LATIN, TEXT, large_bytes
+from tests.gui.conftest import WAIT_MS, settle
+
+if TYPE_CHECKING:
+    from pytestqt.qtbot import QtBot
+
+    from explorer.ui.window import MainWindow
+    from tests.gui.conftest import OpenWindow
+
+LEFT = Qt.MouseButton.LeftButton
+NONE = Qt.KeyboardModifier.NoModifier
+ALT = Qt.KeyboardModifier.AltModifier
+
+
+def go(qtbot: QtBot, window: MainWindow, path: bytes) -> None:
+    here = window.location
+    assert here is not None
+    window.go(here._replace(path=path))
+    settle(qtbot, window)
+
+
+def path_of(window: MainWindow) -> bytes:
+    here = window.location
+    assert here is not None
+    return here.path
+
+
+def wait_for(qtbot: QtBot, window: MainWindow, path: bytes) -> None:
+    qtbot.waitUntil(lambda: path_of(window) == path, timeout=WAIT_MS)
+    settle(qtbot, window)
+
+
+def select(window: MainWindow, *names: bytes) -> None:
+    window.contents.clearSelection()
+    selection = window.contents.selectionModel()
+    for name in names:
+        row = window.contents_model.row_of(name)
+        assert row is not None
+        index = window.contents_model.index(row, 0)
+        flag = selection.SelectionFlag
+        selection.setCurrentIndex(index, flag.Select | flag.Rows)
+
+
+def press(qtbot: QtBot, window: MainWindow, key: Qt.Key, modifiers: Qt.KeyboardModifier) -> None:
+    window.activateWindow()
+    window.contents.setFocus()
+    qtbot.waitUntil(window.contents.hasFocus, timeout=WAIT_MS)
+    QTest.keyClick(window.contents, key, modifiers)
+    settle(qtbot, window)
+
+
+def test_an_image_with_one_volume_opens_at_its_root(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    assert path_of(window) == b"/"
+    qtbot.waitUntil(lambda: "free of" in window.system_label.text(), timeout=WAIT_MS)
+    assert window.windowTitle() == "ext4.img - ext4 - [Read-only]"
+    assert window.system_label.text().startswith("ext4 · ")
+    assert window.items_label.text() == "9 items"
+    qtbot.waitUntil(lambda: bool(window.written_label.text()), timeout=WAIT_MS)
+    assert window.written_label.text() == "Bytes written to the source: 0"
+    assert window.tree.currentIndex().data().startswith("sample")
+    assert not window.banner.isVisible()
+
+
+def test_folders_are_walked_by_keyboard(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    window.contents.select_name(b"folder")
+    press(qtbot, window, Qt.Key.Key_Return, NONE)
+    assert path_of(window) == b"/folder"
+    assert window.tree.currentIndex().data() == "folder"
+    window.contents.select_name(b"below")
+    press(qtbot, window, Qt.Key.Key_Return, NONE)
+    assert path_of(window) == b"/folder/below"
+    press(qtbot, window, Qt.Key.Key_Backspace, NONE)
+    assert path_of(window) == b"/folder"
+    assert window.contents_model.name(window.contents.currentIndex().row()) == b"below"
+    press(qtbot, window, Qt.Key.Key_Up, ALT)
+    assert path_of(window) == b"/"
+    for expected in (b"/folder", b"/folder/below", b"/folder", b"/"):
+        press(qtbot, window, Qt.Key.Key_Left, ALT)
+        assert path_of(window) == expected
+    assert not window.back_action.isEnabled()
+    press(qtbot, window, Qt.Key.Key_Right, ALT)
+    assert path_of(window) == b"/folder"
+    press(qtbot, window, Qt.Key.Key_F5, NONE)
+    assert window.contents_model.rowCount() == 3
+
+
+def test_links_lead_to_where_they_point(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    for link, path, name in (
+        (b"to-folder", b"/folder", b""),
+        (b"absolute", b"/folder/below", b""),
+        (b"out", b"/folder/below", b"deep.txt"),
+    ):
+        go(qtbot, window, b"/links")
+        row = window.contents_model.row_of(link)
+        assert row is not None
+        window.contents.opened.emit(row)
+        wait_for(qtbot, window, path)
+        if name:
+            assert window.selected_names() == [name]
+    go(qtbot, window, b"/links")
+    row = window.contents_model.row_of(b"dangling")
+    assert row is not None
+    window.contents.opened.emit(row)
+    qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+    assert "no such file" in window.banner.text
+    assert path_of(window) == b"/links"
+
+
+def test_a_path_can_be_typed(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    window = open_window(ext4_image)
+    for typed, path in (("/folder/below", b"/folder/below"), ("..", b"/folder"), ("/", b"/")):
+        window.path_action.trigger()
+        assert window.path_bar.edit.isVisible()
+        assert window.path_bar.edit.text() == path_of(window).decode()
+        window.path_bar.edit.setText(typed)
+        QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Return)
+        wait_for(qtbot, window, path)
+        assert not window.path_bar.edit.isVisible()
+    window.path_action.trigger()
+    window.path_bar.edit.setText("/nowhere")
+    QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Return)
+    qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+    window.path_action.trigger()
+    QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Escape)
+    assert not window.path_bar.edit.isVisible()
+
+
+def test_the_tree_leads_too(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    window = open_window(ext4_image)
+    here = window.location
+    assert here is not None
+    index = window.tree_model.reveal(here._replace(path=b"/many/Alpha"))
+    window.tree.setCurrentIndex(index)
+    settle(qtbot, window)
+    assert path_of(window) == b"/many/Alpha"
+    assert window.contents_model.rowCount() == 0
+    window.tree.setCurrentIndex(window.tree_model.reveal(Location(here.session, None, b"/")))
+    assert window.location == Location(here.session, None, b"/")
+    assert window.volumes.isVisible()
+    assert window.items_label.text() == "1 volumes"
+    window.volumes.activated.emit(window.tree_model.index(0, 0, window.volumes.rootIndex()))
+    settle(qtbot, window)
+    assert path_of(window) == b"/"
+
+
+def test_what_is_selected_is_shown(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    window = open_window(ext4_image)
+    preview = window.preview
+    select(window, b"readme.txt")
+    qtbot.waitUntil(lambda: preview.text == TEXT, timeout=WAIT_MS)
+    select(window, b"latin.txt")
+    qtbot.waitUntil(lambda: preview.text == LATIN.decode("latin-1"), timeout=WAIT_MS)
+    select(window, b"picture.png")
+    qtbot.waitUntil(lambda: preview.shows_picture, timeout=WAIT_MS)
+    select(window, b"empty")
+    qtbot.waitUntil(lambda: preview.message == "The file is empty", timeout=WAIT_MS)
+    select(window, b"folder")
+    qtbot.waitUntil(lambda: preview.message == "Directory", timeout=WAIT_MS)
+    select(window, b"readme.txt", b"empty")
+    qtbot.waitUntil(lambda: preview.message == "2 entries selected", timeout=WAIT_MS)
+    assert window.items_label.text() == "9 items · 2 selected, 920 bytes"
+    go(qtbot, window, b"/links")
+    select(window, b"absolute")
+    qtbot.waitUntil(lambda: preview.message == "→ /folder/below", timeout=WAIT_MS)
+
+
+def test_bytes_are_read_as_they_come_in_sight(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    go(qtbot, window, b"/folder")
+    view = window.preview.hex
+    window.preview.setCurrentWidget(view)
+    select(window, b"large.bin")
+    qtbot.waitUntil(lambda: "No bytes" not in view.accessibleDescription(), timeout=WAIT_MS)
+    data = large_bytes()
+    clipboard = QGuiApplication.clipboard()
+
+    def copied() -> str:
+        view.copy_selection()
+        return clipboard.text()
+
+    qtbot.waitUntil(lambda: copied() == "00", timeout=WAIT_MS)
+    QTest.keyClick(view, Qt.Key.Key_End, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: copied() == f"{data[-1]:02x}", timeout=WAIT_MS)
+    assert view.verticalScrollBar().value() == view.verticalScrollBar().maximum()
+    QTest.keyClick(view, Qt.Key.Key_Home, Qt.KeyboardModifier.ShiftModifier)
+    row = len(data) // 16 * 16
+    assert copied() == data[row:].hex(" ")
+
+
+def test_properties_tell_everything(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    select(window, b"readme.txt")
+    window.properties_action.trigger()
+    properties = window.preview.properties
+    qtbot.waitUntil(lambda: "user.note" in dict(properties.rows), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "Mode" in dict(properties.rows), timeout=WAIT_MS)
+    rows = dict(properties.rows)
+    assert properties.isVisible()
+    assert rows["user.note"] == "a note"
+    assert rows["Size"] == "920 bytes"
+    assert rows["Mode"] == "-rw-r--r-- (0644)"
+    assert ".123456789 " in rows["Modified"]
+    go(qtbot, window, b"/odd")
+    select(window, b"caf\xe9")
+    qtbot.waitUntil(lambda: "Name, raw bytes" in dict(properties.rows), timeout=WAIT_MS)
+    assert dict(properties.rows)["Name, raw bytes"] == "63 61 66 e9"
+
+
+def test_names_are_filtered(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    window = open_window(ext4_image)
+    go(qtbot, window, b"/many")
+    QTest.keyClicks(window.filter_edit, "file11")
+    settle(qtbot, window)
+    assert window.contents_model.rowCount() == 11
+    assert "113 hidden by the filter" in window.items_label.text()
+    go(qtbot, window, b"/folder")
+    assert window.filter_edit.text() == ""
+    assert window.contents_model.rowCount() == 3
+
+
+def test_extracting_shows_a_job(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tree: Path, tmp_path: Path
+) -> None:
+    window = open_window(ext4_image)
+    select(window, b"folder", b"readme.txt")
+    job = window.extract(window.selected_names(), tmp_path)
+    assert window.jobs.isVisible()
+    qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.error is None
+    assert job.failures == []
+    assert (tmp_path / "readme.txt").read_text() == TEXT
+    assert (tmp_path / "folder" / "large.bin").read_bytes() == large_bytes()
+    (view,) = window.jobs.views
+    assert view.state.startswith("Done · ")
+
+
+def test_what_could_not_be_copied_is_listed(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "readme.txt").write_text("mine")
+    window = open_window(ext4_image)
+    job = window.extract([b"readme.txt", b"empty"], tmp_path)
+    qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.errors == 1
+    (view,) = window.jobs.views
+    assert not view.errors.isVisible()
+    QTest.mouseClick(view._show_errors, LEFT)
+    assert view.errors.isVisible()
+    assert "readme.txt" in view.errors.toPlainText()
+    assert (tmp_path / "readme.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("choice", "text"), [("Replace", TEXT), ("Keep those", "mine")])
+def test_replacing_is_asked_first(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tmp_path: Path, choice: str, text: str
+) -> None:
+    (tmp_path / "readme.txt").write_text("mine")
+    window = open_window(ext4_image)
+    window._extract_to([b"readme.txt"], tmp_path)
+    (box,) = window.findChildren(QMessageBox)
+    (button,) = [button for button in box.buttons() if button.text() == choice]
+    QTest.mouseClick(button, LEFT)
+    qtbot.waitUntil(lambda: bool(window.jobs.views), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: not window.jobs.running, timeout=WAIT_MS)
+    assert (tmp_path / "readme.txt").read_text() == text
+
+
+def test_a_job_can_be_cancelled(
+    open_window: OpenWindow, qtbot: QtBot, crowd_image: Path, tmp_path: Path
+) -> None:
+    window = open_window(crowd_image)
+    window.contents.selectAll()
+    job = window.extract(window.selected_names(), tmp_path)
+    qtbot.waitUntil(lambda: job.entries > 0, timeout=WAIT_MS)
+    (view,) = window.jobs.views
+    QTest.mouseClick(view._cancel, LEFT)
+    qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.cancelled
+    assert view.state.startswith("Cancelled")
+    assert len(list(tmp_path.iterdir())) < window.contents_model.rowCount()
+
+
+def test_other_programs_get_files(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tree: Path
+) -> None:
+    window = open_window(ext4_image)
+    go(qtbot, window, b"/odd")
+    window.contents.selectAll()
+    data = window.mime_data()
+    assert window.jobs.views == []
+    assert data.hasFormat(URI_LIST)
+    uris = bytes(data.data(URI_LIST).data()).decode("ascii").split("\r\n")
+    assert uris.pop() == ""
+    paths = [unquote_to_bytes(uri.removeprefix("file://")) for uri in uris]
+    files = [Path(os.fsdecode(path)) for path in paths]
+    assert {path.name for path in files} == {path.name for path in (tree / "odd").iterdir()}
+    assert all(path.read_bytes() == os.fsencode(path.name) for path in files)
+    gnome = bytes(data.data(GNOME_FILES).data()).decode("ascii").split("\n")
+    assert gnome == ["copy", *uris]
+    # Extracted once, however often it is asked for; nobody else may look in.
+    assert len(window.jobs.views) == 1
+    folder = files[0].parent.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    window.close()
+    assert not folder.exists()
+
+
+def test_copy_puts_files_on_the_clipboard(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    select(window, b"readme.txt")
+    press(qtbot, window, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
+    data = QGuiApplication.clipboard().mimeData()
+    assert data.hasFormat(OWN_ENTRIES)
+    (url,) = data.urls()
+    assert Path(url.toLocalFile()).read_text(encoding="utf-8") == TEXT
+    window.copy_path_action.trigger()
+    assert QGuiApplication.clipboard().text() == "/readme.txt"
+
+
+def test_a_locked_volume_says_why(open_window: OpenWindow, qtbot: QtBot, disk_image: Path) -> None:
+    window = open_window(disk_image)
+    here = window.location
+    assert here is not None
+    # Of its volumes one can be opened: it is.
+    assert here.volume == 1
+    for number, said in ((2, "encrypted"), (3, "no file system was recognised")):
+        window.go(here._replace(volume=number))
+        qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+        assert said in window.banner.text
+        assert window.contents_model.rowCount() == 0
+    window.go(here)
+    settle(qtbot, window)
+    assert not window.banner.isVisible()
+    assert window.contents_model.rowCount() == 9
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "there is no such file"),
+        (b"", "the file is empty"),
+        (b"no image\n" * 1000, "neither a partition table nor a file system"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(
+    window: MainWindow, qtbot: QtBot, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    image = tmp_path / "image"
+    if content is not None:
+        image.write_bytes(content)
+    window.open_path(str(image))
+    qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+    assert said in window.banner.text
+    assert str(image) in window.banner.text
+    assert window.start_page.isVisible()
+    assert window.windowTitle() == "LKL Explorer"
+
+
+def test_a_lost_engine_can_be_started_again(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    go(qtbot, window, b"/folder")
+    here = window.location
+    assert here is not None
+    os.kill(here.session.process_id, signal.SIGKILL)
+    qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+    assert "ended (signal 9)" in window.banner.text
+    QTest.mouseClick(window.banner._button, LEFT)
+    settle(qtbot, window)
+    assert path_of(window) == b"/folder"
+    assert window.contents_model.rowCount() == 3
+    assert not window.banner.isVisible()
+
+
+def test_several_sources_stand_side_by_side(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, disk_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    first = window.location
+    assert first is not None
+    window.open_path(bytes(disk_image))
+    qtbot.waitUntil(lambda: window.location != first, timeout=WAIT_MS)
+    settle(qtbot, window)
+    assert window.tree_model.rowCount() == 2
+    window.close_action.trigger()
+    settle(qtbot, window)
+    assert window.location == first
+    assert window.tree_model.rowCount() == 1
+    window.close_action.trigger()
+    assert window.location is None
+    assert window.start_page.isVisible()
+
+
+def drop(window: MainWindow, data: QMimeData) -> bool:
+    copy = Qt.DropAction.CopyAction
+    enter = QDragEnterEvent(QPoint(5, 5), copy, data, LEFT, NONE)
+    window.dragEnterEvent(enter)
+    if enter.isAccepted():
+        window.dropEvent(QDropEvent(QPointF(5, 5), copy, data, LEFT, NONE))
+    return enter.isAccepted()
+
+
+def test_an_image_can_be_dropped(window: MainWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    text = QMimeData()
+    text.setText("no file")
+    assert not drop(window, text)
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(ext4_image))])
+    assert drop(window, data)
+    settle(qtbot, window)
+    assert window.windowTitle().startswith("ext4.img - ")
+    # The window does not open what is dragged out of it, nor extract it to look.
+    select(window, b"readme.txt")
+    assert not drop(window, window.mime_data())
+    assert window.jobs.views == []
+
+
+def test_recent_images_are_offered(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
+    window = open_window(ext4_image)
+    actions = window._recent_menu.actions()
+    assert [action.text() for action in actions] == [str(ext4_image)]
+    window.close_action.trigger()
+    actions[0].trigger()
+    settle(qtbot, window)
+    assert window.windowTitle().startswith("ext4.img - ")
+
+
+def test_everything_that_takes_the_focus_has_a_name(
+    open_window: OpenWindow, ext4_image: Path
+) -> None:
+    window = open_window(ext4_image)
+    nameless = [
+        widget
+        for widget in window.findChildren(QWidget)
+        if widget.focusPolicy() != Qt.FocusPolicy.NoFocus
+        and not widget.isHidden()
+        and not widget.objectName().startswith("qt_")
+        and type(widget).__name__ not in ("QScrollBar", "QMenuBar", "QMenu", "QHeaderView")
+        and not widget.accessibleName()
+        and not widget.property("text")
+    ]
+    assert nameless == []
