@@ -80,15 +80,15 @@ class KernelError(ExplorerError, OSError):
         path: str = "",
         log: list[str] | None = None,
     ) -> None:
+        self.log: list[str] = [] if log is None else log
         super().__init__(
-            code, errno=errno, name=name, call=call, reason=reason, path=path, log=log or []
+            code, errno=errno, name=name, call=call, reason=reason, path=path, log=self.log
         )
         self.errno = self.number = errno
         self.strerror = self.reason = reason or name
         self.name = name
         self.call = call
         self.path = path
-        self.log = log or []
 
 
 class VolumeError(ExplorerError):

@@ -295,7 +295,7 @@ class Kernel:
 
     def stat_descriptor(self, descriptor: int, path: bytes) -> Entry:
         """The stat of an open descriptor, as an entry named by the path's last part."""
-        _ffi, library = self._binding.ffi, self._binding.library
+        library = self._binding.library
         found = self._binding.new(LklStatx)
         self.check(
             library.lkl_sys_statx(
@@ -356,7 +356,7 @@ class Disk:
         self._kernel = kernel
         self._source = source
         self._kept = Kept()
-        _ffi, library = kernel.binding.ffi, kernel.binding.library
+        library = kernel.binding.library
         disk = kernel.binding.new(LklDisk)
         plain = source.plain_file() if target is None else None
         # What C holds pointers to lives as long as this object, which the kernel's table holds.
