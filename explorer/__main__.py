@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or (
         len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] != "self-test"
     ):
-        from explorer.app import start
+        from explorer.app.start import start
 
         return start(arguments)
     from explorer.cli.main import run
