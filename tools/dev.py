@@ -36,11 +36,17 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 EXPLORER = VENV / "bin" / "lkl-explorer"
 LOCK = ROOT / "requirements.lock"
+MAKE = ("make", "-C", ROOT / "liblkl", "--no-print-directory")
 SAMPLE = BUILD / "sample.img"
 SAMPLE_SOURCE = ROOT / "resources" / "sample"
 
 EXIT_NO_DISPLAY = 69
 """How lkl-explorer ends when it cannot show a window."""
+
+EXIT_USAGE = 2
+# As a shell tells of SIGINT and SIGPIPE.
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
 
 USAGE = """\
 usage: ./dev setup                    install what is missing, build the kernel
@@ -126,17 +132,21 @@ def main(arguments: Sequence[str]) -> int:
         "test": command_test,
         "bench": command_bench,
     }
-    if not arguments or arguments[0] not in commands:
-        asked = bool(arguments) and arguments[0] in ("-h", "--help", "help")
-        print(USAGE, end="", file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
     try:
+        if not arguments or arguments[0] not in commands:
+            asked = bool(arguments) and arguments[0] in ("-h", "--help", "help")
+            print(USAGE, end="", flush=True, file=sys.stdout if asked else sys.stderr)
+            return 0 if asked else EXIT_USAGE
         return commands[arguments[0]](arguments[1:])
     except DevError as error:
         print(f"dev: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output left; Python shall not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
 
 
 # ---- Commands -----------------------------------------------------------------------------
@@ -185,7 +195,7 @@ def setup() -> None:
     """Brings packages, environment, kernel and sample up to date."""
     install_packages()
     install_environment()
-    run_step("kernel", ["make", "-C", ROOT / "liblkl", "--no-print-directory"], show=True)
+    run_step("kernel", (*MAKE, "--silent"), show=True)
     make_sample()
 
 
@@ -338,7 +348,7 @@ def run_all_tests(environment: Mapping[str, str]) -> int:
 def run_c_tests(environment: Mapping[str, str]) -> Counts:
     """Runs liblkl's own tests, counting from the lines that sum up."""
     counts = Counts()
-    argv = ("make", "-C", ROOT / "liblkl", "--no-print-directory", "--keep-going", "check")
+    argv = (*MAKE, "--keep-going", "check")
     with subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:

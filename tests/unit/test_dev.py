@@ -136,3 +136,14 @@ def test_wrong_use_is_answered_with_usage(arguments: tuple[str, ...], status: in
     assert done.returncode == status
     said = done.stdout + done.stderr
     assert "./dev setup" in said or "one image at most" in said
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [ROOT / "dev", "help"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert done.stderr == b""
+    assert done.returncode == 141
