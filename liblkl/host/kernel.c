@@ -346,6 +346,8 @@ void lkl_destroy(struct lkl_kernel *kernel)
 		lkl_halt(kernel);
 	wait_for_threads(kernel);
 	thread_forget_kernel(kernel);
+	/* For threads of the program that are just ending their task. */
+	wait_for_threads(kernel);
 	disks_destroy(kernel);
 	operations_free_resources(kernel);
 	image_free(&kernel->image);

@@ -8,12 +8,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	       "the value must be the first half of the state");
 
 /*
- * How often to look before sleeping.  A sleep and its wake-up cost 2 to 25 us
- * (most under virtualisation), a look some 10 ns, and a kernel thread is often
- * wanted back at once: waiting about as long as a sleep would cost never loses
- * more than twice, and a hand-over between two CPUs takes 50 ns.
+ * How long to look before sleeping, in nanoseconds.  A sleep and its wake-up
+ * cost 2 to 25 us (most under virtualisation), and a kernel thread is often
+ * wanted back at once: looking for about as long as a sleep would cost never
+ * loses more than twice, and a hand-over between two CPUs takes 50 ns.
  */
-#define LOOKS 300
+#define LOOKING 4000
+
+/* How often to look between two readings of the clock. */
+#define LOOKS 16
 
 static inline void cpu_relax(void)
 {
@@ -24,17 +27,17 @@ static inline void cpu_relax(void)
 #endif
 }
 
-static uint32_t looks(void)
+/* With one CPU nobody can up a semaphore while we look at it. */
+static bool looking_helps(void)
 {
-	/* With one CPU nobody can up a semaphore while we look at it. */
-	static _Atomic uint32_t chosen = UINT32_MAX;
-	uint32_t value = atomic_load_explicit(&chosen, memory_order_relaxed);
+	static _Atomic int known; /* 1: yes, -1: no */
+	int value = atomic_load_explicit(&known, memory_order_relaxed);
 
-	if (value == UINT32_MAX) {
-		value = host_cpus() > 1 ? LOOKS : 0;
-		atomic_store_explicit(&chosen, value, memory_order_relaxed);
+	if (!value) {
+		value = host_cpus() > 1 ? 1 : -1;
+		atomic_store_explicit(&known, value, memory_order_relaxed);
 	}
-	return value;
+	return value > 0;
 }
 
 static _Atomic uint32_t *value_of(struct semaphore *semaphore)
@@ -63,15 +66,25 @@ void semaphore_up(struct semaphore *semaphore)
 		host_wake_one(value);
 }
 
+/* Waits for a moment, without sleeping. */
+static bool look(struct semaphore *semaphore)
+{
+	uint64_t end = host_time_mono() + LOOKING;
+
+	do {
+		for (int i = 0; i < LOOKS; i++) {
+			cpu_relax();
+			if (try_down(semaphore))
+				return true;
+		}
+	} while (host_time_mono() < end);
+	return false;
+}
+
 bool semaphore_down_until(struct semaphore *semaphore, uint64_t deadline)
 {
-	if (try_down(semaphore))
+	if (try_down(semaphore) || (looking_helps() && look(semaphore)))
 		return true;
-	for (uint32_t left = looks(); left; left--) {
-		cpu_relax();
-		if (try_down(semaphore))
-			return true;
-	}
 	for (;;) {
 		atomic_fetch_add(&semaphore->state, SLEEPER);
 		host_wait(value_of(semaphore), 0, deadline);

@@ -145,9 +145,14 @@ void thread_exit(void)
 
 void thread_forget_kernel(struct lkl_kernel *kernel)
 {
+	struct attachment *after;
+
 	lock(&attachments_lock);
-	for (struct attachment *a = kernel->attachments; a; a = a->after)
+	for (struct attachment *a = kernel->attachments; a; a = after) {
+		after = a->after;
+		/* From here on its thread may free it. */
 		atomic_store(&a->kernel, NULL);
+	}
 	kernel->attachments = NULL;
 	unlock(&attachments_lock);
 }

@@ -120,8 +120,9 @@ struct lkl_disk {
 	uint32_t flags;	     /* must be 0 */
 	/*
 	 * Bytes of an in-memory copy-on-write overlay: writes go there and
-	 * are forgotten with the disk; beyond it a write fails with ENOSPC.
-	 * 0: no overlay, the disk is read-only to the kernel.
+	 * are forgotten with the disk; beyond it a write fails, which the kernel
+	 * sees as an I/O error (virtio has no other).  0: no overlay, the disk
+	 * is read-only to the kernel.  Not together with a write callback.
 	 */
 	uint64_t overlay_limit;
 };
@@ -136,7 +137,10 @@ struct lkl_disk_statistics {
 	uint64_t overlay_bytes; /* memory held by the overlay */
 };
 
-/* Adds a disk at run time; returns its number (>= 0) or a negative errno. */
+/*
+ * Adds a disk at run time; returns its number (>= 0), which is not used again,
+ * or a negative errno; nothing is taken then, and close not called.
+ */
 int lkl_disk_add(struct lkl_kernel *kernel, const struct lkl_disk *disk);
 
 /* Removes it: -EBUSY while something of it is mounted. */
