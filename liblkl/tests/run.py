@@ -61,8 +61,7 @@ def run(program: Path, arguments: list[str], timeout: float) -> Outcome:
     try:
         done = subprocess.run(
             [program, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             stdin=subprocess.DEVNULL,
             timeout=timeout,
             check=False,
