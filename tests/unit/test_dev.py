@@ -68,6 +68,45 @@ def test_the_sum_of_c_tests_is_what_their_runner_prints(tmp_path: Path) -> None:
     assert dev.count_checks(done.stdout.splitlines()[-1]) == dev.Counts(3, 1, 0)
 
 
+def make_program(folder: Path, name: str, script: str) -> None:
+    """A program that is found first."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_without_rights_the_line_to_run_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_program(tmp_path, "dpkg-query", r"printf 'installed\tdpkg\t\n'")
+    make_program(tmp_path, "sudo", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(dev.DevError) as caught:
+        dev.install_packages()
+    line = str(caught.value).splitlines()[-1].strip()
+    assert line.startswith("sudo apt-get install -y --no-install-recommends linux-source-6.12 ")
+    assert line.split()[5:] == dev.missing_packages(set())
+
+
+def test_package_lists_are_fetched_when_a_package_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    calls = tmp_path / "calls"
+    make_program(tmp_path, "dpkg-query", r"printf 'installed\tdpkg\t\n'")
+    make_program(
+        tmp_path,
+        "apt-get",
+        f'echo "$1" >> {calls}; [ "$1" = update ] || grep -q update {calls}',
+    )
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(dev, "BUILD", tmp_path / "build")
+    dev.install_packages()
+    assert calls.read_text().split() == ["install", "update", "install"]
+    assert "package lists: " in capfd.readouterr().out
+
+
 def test_the_last_line_counts_passed_and_failed() -> None:
     total = dev.Counts(3, 1, 0)
     assert str(total) == "3 passed, 1 failed"
