@@ -178,7 +178,8 @@ def command_test(arguments: Sequence[str]) -> int:
     setup()
     with test_environment() as environment:
         if arguments:
-            return subprocess.call([PYTHON, "-m", "pytest", *arguments], env=environment)
+            argv = (PYTHON, "-m", "pytest", *arguments)
+            return subprocess.call(argv, cwd=ROOT, env=environment)
         return run_all_tests(environment)
 
 
