@@ -178,15 +178,14 @@ def command_test(arguments: Sequence[str]) -> int:
     setup()
     with test_environment() as environment:
         if arguments:
-            argv = (PYTHON, "-m", "pytest", *arguments)
-            return subprocess.call(argv, cwd=ROOT, env=environment)
+            return call((PYTHON, "-m", "pytest", *arguments), environment)
         return run_all_tests(environment)
 
 
 def command_bench(arguments: Sequence[str]) -> int:
     """Measures, beside other tools, and prints a table."""
     setup()
-    return subprocess.call([PYTHON, "-m", "tests.bench", *arguments], cwd=ROOT)
+    return call((PYTHON, "-m", "tests.bench", *arguments), os.environ)
 
 
 # ---- Setup --------------------------------------------------------------------------------
@@ -337,7 +336,7 @@ def run_all_tests(environment: Mapping[str, str]) -> int:
     for tool in ("ruff check", "ruff format --check", "mypy", "lint-imports"):
         headline(tool)
         program, *options = tool.split()
-        status = subprocess.call((VENV / "bin" / program, *options), cwd=ROOT, env=environment)
+        status = call((VENV / "bin" / program, *options), environment)
         total.add(Counts(failed=1) if status else Counts(passed=1))
     headline("pytest")
     total.add(run_pytest(environment))
@@ -370,8 +369,7 @@ def run_pytest(environment: Mapping[str, str]) -> Counts:
     """Runs pytest, counting from its report."""
     report = BUILD / "pytest.xml"
     report.unlink(missing_ok=True)
-    argv = (PYTHON, "-m", "pytest", f"--junitxml={report}")
-    status = subprocess.call(argv, cwd=ROOT, env=environment)
+    status = call((PYTHON, "-m", "pytest", f"--junitxml={report}"), environment)
     counts = Counts()
     if report.is_file():
         for suite in ET.parse(report).getroot().iter("testsuite"):
@@ -382,6 +380,11 @@ def run_pytest(environment: Mapping[str, str]) -> Counts:
     if not counts.failed and (status or not counts.passed):
         counts.failed = 1
     return counts
+
+
+def call(argv: Sequence[str | Path], environment: Mapping[str, str]) -> int:
+    """Runs a program at the root, its output as it comes; returns its exit status."""
+    return subprocess.call(argv, cwd=ROOT, env=environment)
 
 
 @contextlib.contextmanager
@@ -395,6 +398,8 @@ def test_environment() -> Iterator[dict[str, str]]:
         environment = dict(os.environ)
         environment.setdefault("QT_QPA_PLATFORM", "offscreen")
         environment["LC_ALL"] = "C.UTF-8"
+        # Debian keeps the tools of file systems out of an ordinary user's PATH.
+        environment["PATH"] = f"{environment.get('PATH', os.defpath)}:/usr/sbin:/sbin"
         for name in ("RUNTIME_DIR", "CONFIG_HOME", "DATA_HOME", "CACHE_HOME"):
             path = Path(folder, name.lower())
             path.mkdir(mode=0o700)
