@@ -69,9 +69,10 @@ $(1)/liblkl.a: $(addprefix $(1)/,$(host-objects))
 	@rm -f $$@
 	@$$(AR) rcs $$@ $$^
 
+# Tests may use all that the host's C library has.
 $(1)/tests/%: tests/%.c $(1)/liblkl.a $(host-build)/host/tests/tiny_image.so
 	@mkdir -p $$(@D)
-	@$$(CC) $(host-cflags) $(HOST_CFLAGS) $(2) \
+	@$$(CC) $(host-cflags) $(HOST_CFLAGS) $(2) -D_GNU_SOURCE= \
 		-DTINY_IMAGE='"$(host-build)/host/tests/tiny_image.so"' \
 		-o $$@ $$< $(1)/liblkl.a -ldl
 
