@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The types of the binding are those of the header."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+
+from explorer.core.entries import ENTRY_HEAD
+from explorer.core.errors import ExplorerError
+from explorer.kernel import binding
+from explorer.kernel.locate import find_build
+
+STRUCTS = [
+    kind
+    for name, kind in vars(binding).items()
+    if inspect.isclass(kind) and name.startswith("Lkl") and kind.__module__ == binding.__name__
+]
+CONSTANTS = [name for name in binding.Library.__annotations__ if name.isupper()]
+FUNCTIONS = [name for name in vars(binding.Library) if name.startswith("lkl_")]
+
+
+def c_name(kind: type) -> str:
+    return "_".join(re.findall("[A-Z][a-z]+", kind.__name__)).lower()
+
+
+@pytest.fixture(scope="module")
+def loaded(built: None) -> binding.Binding:
+    return binding.load()
+
+
+def test_there_is_something_to_compare() -> None:
+    assert len(STRUCTS) >= 9
+    assert len(FUNCTIONS) >= 25
+    assert len(CONSTANTS) >= 15
+
+
+@pytest.mark.parametrize("kind", STRUCTS, ids=c_name)
+def test_fields_are_those_of_the_struct(loaded: binding.Binding, kind: type) -> None:
+    fields = dict(loaded.ffi.typeof(f"struct {c_name(kind)}").fields)
+    for name, annotated in kind.__annotations__.items():
+        assert name in fields
+        assert (fields[name].type.kind == "primitive") == (annotated == "int")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_take_the_same_arguments(loaded: binding.Binding, name: str) -> None:
+    declared = loaded.ffi.typeof(getattr(loaded.library, name))
+    typed = inspect.signature(getattr(binding.Library, name))
+    arguments = list(typed.parameters.values())[1:]
+    assert len(arguments) == len(declared.args)
+    for argument, c_type in zip(arguments, declared.args, strict=True):
+        assert (c_type.kind == "primitive") == (argument.annotation == "int")
+    result = {"int": "primitive", "None": "void"}.get(typed.return_annotation, "pointer")
+    assert declared.result.kind == result
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_constants_are_there(loaded: binding.Binding, name: str) -> None:
+    assert isinstance(getattr(loaded.library, name), int)
+
+
+def test_records_have_the_size_of_the_struct(loaded: binding.Binding) -> None:
+    assert loaded.ffi.sizeof("struct lkl_entry") == ENTRY_HEAD.size
+
+
+def test_a_missing_build_is_named(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LKL_BUILD", str(tmp_path_factory.mktemp("empty")))
+    with pytest.raises(ExplorerError) as caught:
+        find_build()
+    assert caught.value.code == "kernel.missing"
+    assert "liblkl.so" in str(caught.value.params["path"])
