@@ -68,6 +68,8 @@ static unsigned int write_files(struct lkl_kernel *kernel, int root,
 
 	for (unsigned int file = 0; file < FILES; file++)
 		written += write_file(kernel, root, file, attributes);
+	/* Not fsync: BFS has none. */
+	lkl_sys_sync(kernel);
 	return written;
 }
 
