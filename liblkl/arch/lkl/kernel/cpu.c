@@ -15,6 +15,9 @@
 #include <asm/switch_to.h>
 #include <asm/syscall.h>
 
+/* Of host threads: nine times a kernel thread's share. */
+#define LKL_HOST_NICE	-10
+
 struct lkl_cpu lkl_cpu = { .owner = LKL_CPU_BUSY };
 
 struct task_struct *lkl_current = &init_task;
@@ -24,6 +27,9 @@ static enum lkl_end end_reason;
 
 /* Host threads that wait for the CPU: a stack, pushed to from any thread. */
 static struct task_struct *entrants;
+
+/* Host threads that are in a system call, or wait at the door. */
+static unsigned int inside;
 
 /*
  * The end of this kernel.  The calling thread leaves at once, all others when
@@ -146,6 +152,7 @@ void lkl_admit(void)
 	for (; task; task = next) {
 		next = task->thread.next_entrant;
 		task->thread.entering = true;
+		inside++;
 		wake_up_state(task, TASK_PARKED);
 	}
 	lkl_attach_requests();
@@ -167,6 +174,7 @@ static void enter(struct task_struct *task, struct lkl_jump *leave)
 {
 	if (likely(lkl_cpu_resume(&lkl_cpu, task))) {
 		task->thread.leave = leave;
+		inside++;
 		return;
 	}
 
@@ -192,13 +200,26 @@ static bool exit_work(void)
 	return false;
 }
 
-/* The way out: the CPU stays parked with us unless someone else can use it. */
-void lkl_leave(struct task_struct *task)
+/*
+ * Whether a host thread on its way out gives the CPU away.  To another host
+ * thread at once.  Kernel threads can wait for the scheduler's word, or for the
+ * next tick if it finds us outside: each hand-over costs two switches of host
+ * threads, on a loaded host two waits for its scheduler.
+ */
+static bool others_wait(void)
 {
+	return need_resched() ||
+	       ((inside || lkl_attach_waiting()) && !single_task_running());
+}
+
+/* The way out: the CPU stays parked with us unless someone else can use it. */
+static void leave(struct task_struct *task)
+{
+	inside--;
 	for (;;) {
 		while (exit_work())
 			;
-		if (need_resched() || !single_task_running()) {
+		if (others_wait()) {
 			deschedule(task);
 			return;
 		}
@@ -206,6 +227,19 @@ void lkl_leave(struct task_struct *task)
 			return;
 		lkl_deliver_irqs();
 	}
+}
+
+/*
+ * A new task has the CPU on the host thread that asked for it; its first way
+ * out.  Host threads come before kernel threads, whose waking shall not take
+ * the CPU from them.
+ */
+void lkl_attached(struct task_struct *task, struct lkl_jump *jump)
+{
+	lkl_take_over(task, jump);
+	inside++;
+	set_user_nice(task, LKL_HOST_NICE);
+	leave(task);
 }
 
 static noinline s64 call(struct task_struct *task, u64 nr, const s64 *args)
@@ -222,7 +256,7 @@ static noinline s64 call(struct task_struct *task, u64 nr, const s64 *args)
 	result = lkl_syscall(nr, args);
 	/* Once parked or descheduled, the task may be running elsewhere. */
 	task->thread.result = result;
-	lkl_leave(task);
+	leave(task);
 	return result;
 }
 
@@ -248,6 +282,7 @@ static noinline void exit_task(struct task_struct *task)
 	if (lkl_set_jump(&jump))
 		return;
 	enter(task, &jump);
+	inside--;
 	do_exit(0);
 }
 

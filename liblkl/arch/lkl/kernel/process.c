@@ -30,6 +30,8 @@ struct attach {
 };
 
 static struct attach *attaching;
+/* How many there are, until they have the CPU. */
+static unsigned int waiting;
 static struct task_struct *process_one;
 
 /* Never runs: it marks a task whose host thread exists already. */
@@ -98,6 +100,12 @@ void arch_release_task_struct(struct task_struct *task)
 		lkl_host(sem_free, task->thread.sem);
 }
 
+/* Whether a host thread waits for process 1 to fork its task. */
+bool lkl_attach_waiting(void)
+{
+	return __atomic_load_n(&waiting, __ATOMIC_RELAXED);
+}
+
 /* From an interrupt: someone asks for a task. */
 void lkl_attach_requests(void)
 {
@@ -155,6 +163,7 @@ static noinline struct task_struct *attach(struct attach *request)
 	if (lkl_set_jump(&leave))
 		return lkl_cpu_ended(&lkl_cpu) ? ERR_PTR(-EIO) : request->task;
 
+	__atomic_fetch_add(&waiting, 1, __ATOMIC_RELAXED);
 	request->next = __atomic_load_n(&attaching, __ATOMIC_RELAXED);
 	while (!__atomic_compare_exchange_n(&attaching, &request->next, request,
 					    false, __ATOMIC_RELEASE,
@@ -165,12 +174,13 @@ static noinline struct task_struct *attach(struct attach *request)
 	if (lkl_cpu_ended(&lkl_cpu))
 		return ERR_PTR(-EIO);
 	if (!request->task) {
+		__atomic_fetch_sub(&waiting, 1, __ATOMIC_RELAXED);
 		lkl_host(sem_free, request->sem);
 		return ERR_PTR(request->error);
 	}
 	request->task->thread.borrowed = false;
-	lkl_take_over(request->task, &leave);
-	lkl_leave(request->task);
+	__atomic_fetch_sub(&waiting, 1, __ATOMIC_RELAXED);
+	lkl_attached(request->task, &leave);
 	return request->task;
 }
 

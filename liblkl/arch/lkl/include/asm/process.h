@@ -8,6 +8,7 @@ struct task_struct;
 
 void __noreturn lkl_process_one(void);
 void lkl_take_over(struct task_struct *task, struct lkl_jump *leave);
-void lkl_leave(struct task_struct *task);
+void lkl_attached(struct task_struct *task, struct lkl_jump *jump);
+bool lkl_attach_waiting(void);
 
 #endif
