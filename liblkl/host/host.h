@@ -37,9 +37,6 @@ int host_thread_create(void (*fn)(void *arg), void *arg);
 /* Has thread_exit() of thread.c called when the calling thread ends. */
 int host_thread_watch_exit(void);
 
-/* How many CPUs this process may use. */
-uint32_t host_cpus(void);
-
 /*
  * Sleeps while *word is expected, until host_wake_* or the deadline; may also
  * return early.  Waking touches no memory, so word may be gone by then.

@@ -56,11 +56,11 @@ $(host-generated)/.made: host/syscalls.py include/lkl.h
 
 # $(1): folder, $(2): more flags
 define host-flavour
-$(1)/%.o: host/%.c $(host-generated)/.made
+$(1)/%.o: host/%.c $(host-generated)/.made host/host.mk
 	@mkdir -p $$(@D)
 	@$$(CC) $(host-cflags) $(HOST_CFLAGS) $(2) -c -o $$@ $$<
 
-$(1)/%.o: $(host-generated)/.made
+$(1)/%.o: $(host-generated)/.made host/host.mk
 	@mkdir -p $$(@D)
 	@$$(CC) $(host-cflags) $(HOST_CFLAGS) $(2) -c -o $$@ $(host-generated)/$$*.c
 

@@ -10,7 +10,6 @@
 #include <linux/futex.h>
 #include <link.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,16 +137,6 @@ int host_thread_watch_exit(void)
 		return -exit_key_error;
 	/* Any value but NULL has the destructor called. */
 	return -pthread_setspecific(exit_key, &exit_key);
-}
-
-uint32_t host_cpus(void)
-{
-	cpu_set_t set;
-
-	/* Fails on hosts of more than 1024 CPUs: certainly more than one. */
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 2;
-	return (uint32_t)CPU_COUNT(&set);
 }
 
 void host_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t deadline)

@@ -5,6 +5,9 @@
  * specification has them for memory-mapped devices of version 2 (section
  * 4.2.2), and its split virtqueue (section 2.7).
  *
+ * Requests are done within the notification, so the driver's view is never
+ * behind: event indexes (VIRTIO_F_EVENT_IDX) would save nothing.
+ *
  * All fields here belong to the thread that holds the kernel's CPU.
  */
 #ifndef LKL_VIRTIO_MMIO_H
