@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import sys
 
+COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "self-test"})
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run with the given arguments (without the program's name) and return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    # No argument, or only an image: the window. "self-test" is the one command without any.
-    if not arguments or (
-        len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] != "self-test"
-    ):
+    # No argument, or only an image: the window. An image named like a command is ./ls.
+    if not arguments or (len(arguments) == 1 and is_image(arguments[0])):
         from explorer.app.start import start
 
         return start(arguments)
     from explorer.cli.main import run
 
     return run(arguments)
+
+
+def is_image(argument: str) -> bool:
+    """Whether an argument that stands alone names an image."""
+    return argument not in COMMANDS and not argument.startswith("-")
 
 
 if __name__ == "__main__":

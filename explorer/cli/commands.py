@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,9 @@ from explorer.volumes.disk import show_size, volume_lines
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
-    from explorer.kernel import Mount
+    from explorer.kernel import Directory, Mount
     from explorer.volumes import MountedVolume
 
 
@@ -71,40 +72,49 @@ class _Listing:
     def __init__(self, mount: Mount, start: bytes) -> None:
         self._mount = mount
         self._start = start
+        self._paths = {0: start}
         self.failures: list[tuple[bytes, ExplorerError]] = []
 
-    def _fail(self, path: bytes, number: int) -> None:
-        self.failures.append((path, self._mount.kernel.make_error(number, "stat", path)))
+    def folders(self, *, long: bool, recursive: bool) -> Generator[_Folder, None, None]:
+        """The folder itself, and with ``recursive`` those below it, each before what is in it.
 
-    def folders(self, *, recursive: bool) -> Iterator[_Folder]:
-        """The folder itself, and with ``recursive`` those below it, each before what is in it."""
-        with self._mount.open_directory(self._start) as directory:
-            if not recursive:
-                entries = list(directory)
-                for entry in entries:
-                    if entry.error:
-                        self._fail(join(self._start, entry.name), -entry.error)
-                yield _Folder(self._start, entries)
-                return
-            paths = {0: self._start}
-            empty = True
-            with directory.walk() as walk:
-                # The walk reads a folder to its end before it enters the first one in it.
-                for number, group in groupby(walk, key=lambda entry: entry.directory):
-                    folder = _Folder(paths[number], self._seen(group, paths))
-                    if folder.entries:
-                        empty = False
-                        yield folder
-            if empty:
-                yield _Folder(self._start, ())
+        Of anything but a folder, that entry alone; ``long`` shows a link rather than its folder.
+        """
+        path = self._start
+        entry = self._mount.stat(path, follow=not long or path.endswith(b"/"))
+        if not entry.is_directory:
+            folder, name = split(path)
+            yield _Folder(folder, [entry._replace(name=name)])
+            return
+        with self._mount.open_directory(path) as directory:
+            if recursive:
+                yield from self._below(directory)
+            else:
+                yield _Folder(path, self._seen(directory))
 
-    def _seen(self, group: Iterable[Entry], paths: dict[int, bytes]) -> Iterator[Entry]:
-        for entry in group:
-            path = join(paths[entry.directory], entry.name) if entry.name else paths[entry.number]
+    def _below(self, directory: Directory) -> Iterator[_Folder]:
+        empty = True
+        with directory.walk() as walk:
+            # The walk reads a folder to its end before it enters the first one in it.
+            for number, group in groupby(walk, key=lambda entry: entry.directory):
+                folder = _Folder(self._paths[number], self._seen(group))
+                if folder.entries:
+                    empty = False
+                    yield folder
+        if empty:
+            yield _Folder(self._start, ())
+
+    def _seen(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
+            if entry.name:
+                path = join(self._paths[entry.directory], entry.name)
+            else:
+                path = self._paths[entry.number]
             if entry.error:
-                self._fail(path, -entry.error)
+                error = self._mount.kernel.make_error(-entry.error, "stat", path)
+                self.failures.append((path, error))
             elif entry.number:
-                paths[entry.number] = path
+                self._paths[entry.number] = path
             yield entry
 
     def targets(self, folder: _Folder) -> dict[bytes, bytes]:
@@ -130,30 +140,26 @@ def ls(arguments: Namespace) -> int:
     path = os.fsencode(arguments.path)
     with open_volume(arguments) as mounted:
         listing = _Listing(mounted.mount, path)
-        entry = mounted.mount.stat(path, follow=not arguments.long or path.endswith(b"/"))
-        if entry.is_directory:
-            folders = listing.folders(recursive=arguments.recursive)
-        else:
-            folders = iter([_Folder(_parent(path), [entry._replace(name=_name(path))])])
-        if arguments.json:
-            _print_listing_json(arguments, mounted, listing, folders)
-        elif arguments.raw:
-            for folder in folders:
-                prefix = join(folder.path, b"") if arguments.recursive else b""
-                print_raw(*(prefix + one.name for one in folder.entries))
-        else:
-            _print_listing(arguments, listing, folders)
+        folders = listing.folders(long=arguments.long, recursive=arguments.recursive)
+        # Closed at once when the output is not wanted any more, before the volume is.
+        with closing(folders):
+            if arguments.json:
+                _print_listing_json(arguments, mounted, listing, folders)
+            elif arguments.raw:
+                for folder in folders:
+                    prefix = join(folder.path, b"") if arguments.recursive else b""
+                    print_raw(*(prefix + one.name for one in folder.entries))
+            else:
+                _print_listing(arguments, listing, folders)
     for _path, error in listing.failures:
         print_error(describe(error))
     return SOME_FAILED if listing.failures else DONE
 
 
-def _parent(path: bytes) -> bytes:
-    return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
-
-
-def _name(path: bytes) -> bytes:
-    return path.rstrip(b"/").rpartition(b"/")[2]
+def split(path: bytes) -> tuple[bytes, bytes]:
+    """The folder that a path leads through, and the name in it; the root has none."""
+    folder, _, name = path.rstrip(b"/").rpartition(b"/")
+    return folder or b"/", name
 
 
 def _print_listing(arguments: Namespace, listing: _Listing, folders: Iterator[_Folder]) -> None:

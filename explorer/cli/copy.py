@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.cli import codes
+from explorer.cli.commands import split
 from explorer.cli.output import json_name, print_error, print_json
 from explorer.cli.progress import Progress
 from explorer.cli.session import open_volume
@@ -154,7 +155,8 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _copy(mount: Mount, step: _Step, report: _Report, *, show: bool) -> None:
-    parent, name = _split(step)
+    # Contents are asked for by the folder itself.
+    parent, name = (step.path, b".") if step.contents else split(step.path)
     progress = Progress(sys.stderr) if show and sys.stderr.isatty() else None
     if progress:
         progress.expect(mount, step.path)
@@ -198,11 +200,3 @@ def _copy(mount: Mount, step: _Step, report: _Report, *, show: bool) -> None:
             if progress:
                 progress.clear()
     report.add(result)
-
-
-def _split(step: _Step) -> tuple[bytes, bytes]:
-    """The folder to open in the image, and the name in it."""
-    if step.contents:
-        return step.path, b"."
-    parent, _, name = step.path.rstrip(b"/").rpartition(b"/")
-    return parent or b"/", name

@@ -227,7 +227,8 @@ class Directory(_Handle):
         def on_failed(
             _opaque: CData, path: CData, length: int, operation: CData, error: int, host: int
         ) -> None:
-            if failed is not None:
+            # A file that was at work when the caller cancelled is no failure.
+            if failed is not None and not kernel.is_cancelled(error):
                 wrong = kernel.make_error(-error, kernel.binding.text(operation))
                 failed(
                     ExportFailure(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -497,7 +498,9 @@ class Disk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # A disk still in use must not hide the error that led here.
+        with suppress(KernelError) if error else nullcontext():
+            self.close()
 
 
 class Mount:
@@ -664,7 +667,8 @@ class Mount:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        with suppress(KernelError) if error else nullcontext():
+            self.close()
 
 
 def _entry(name: bytes, found: LklStatx) -> Entry:

@@ -162,7 +162,7 @@ class MountedVolume:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.mount.__exit__(kind, error, trace)
 
 
 class ImageDisk:
@@ -229,4 +229,4 @@ class ImageDisk:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self.disk.__exit__(kind, error, trace)
