@@ -4,6 +4,7 @@
  * File systems made by their own tools, mounted and read: each file by SHA-256,
  * metadata as far as the tool puts it into the image.
  */
+#define _GNU_SOURCE
 #include "import.h"
 #include "machine.h"
 #include "scratch.h"
