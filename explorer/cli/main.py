@@ -6,9 +6,14 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from explorer.cli import codes
 from explorer.cli.arguments import make_parser
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
 
 
 def run(argv: list[str]) -> int:
@@ -20,21 +25,12 @@ def run(argv: list[str]) -> int:
             reconfigure(errors="backslashreplace")
     arguments = make_parser().parse_args(argv)
 
-    from explorer.cli import commands, copy, selftest
     from explorer.cli.output import print_error, print_json
     from explorer.core.errors import ExplorerError
     from explorer.core.messages import describe
 
-    known = {
-        "info": commands.info,
-        "ls": commands.ls,
-        "stat": commands.stat,
-        "cat": commands.cat,
-        "cp": copy.cp,
-        "self-test": selftest.self_test,
-    }
     try:
-        code = known[arguments.command](arguments)
+        code = _command(arguments.command)(arguments)
         sys.stdout.flush()
     except ExplorerError as error:
         print_error(describe(error))
@@ -53,3 +49,23 @@ def run(argv: list[str]) -> int:
         print_error(describe(error))
         return codes.TARGET
     return code
+
+
+def _command(name: str) -> Callable[[Namespace], int]:
+    """The function of a command; only what it needs is imported."""
+    if name == "cp":
+        from explorer.cli.copy import cp
+
+        return cp
+    if name == "self-test":
+        from explorer.cli.selftest import self_test
+
+        return self_test
+    from explorer.cli import commands
+
+    return {
+        "info": commands.info,
+        "ls": commands.ls,
+        "stat": commands.stat,
+        "cat": commands.cat,
+    }[name]
