@@ -49,6 +49,7 @@ def start(argv: list[str]) -> int:
     from PySide6.QtWidgets import QApplication
 
     from explorer.ui.icons import application_icon
+    from explorer.ui.plurals import EnglishPlurals
     from explorer.ui.window import MainWindow
 
     application = QApplication([NAME])
@@ -57,13 +58,16 @@ def start(argv: list[str]) -> int:
     application.setApplicationVersion(__version__)
     application.setDesktopFileName(NAME)
     application.setWindowIcon(application_icon())
+    plurals = EnglishPlurals(application)
+    application.installTranslator(plurals)
     window = MainWindow(make_settings(Path(appdirs.user_config_dir(NAME))))
     window.show()
     for path in argv:
         window.open_path(path)
 
-    # Ctrl+C in the terminal closes the window; Python sees a signal only when it runs.
-    signal.signal(signal.SIGINT, lambda _number, _frame: window.close())
+    # Ctrl+C in the terminal closes the window; Python sees a signal only while it runs.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: window.close())
     waker = QTimer(interval=WAKE_MS)
     waker.timeout.connect(lambda: None)
     waker.start()

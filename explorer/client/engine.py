@@ -14,7 +14,7 @@ from PySide6.QtCore import QElapsedTimer, QObject, QProcess, QTimer, Signal
 from explorer import __version__
 from explorer.core.errors import EngineLost, RecordError
 from explorer.core.names import show_name
-from explorer.wire.frames import Frame, FrameReader, encode
+from explorer.wire.frames import EXIT_KERNEL_ENDED, Frame, FrameReader, encode
 from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Part, Ready, Request
 
 if TYPE_CHECKING:
@@ -238,14 +238,18 @@ class Engine(QObject):
 
     def _take_end(self, code: int, status: QProcess.ExitStatus) -> None:
         self._take_log()
-        crashed = status == QProcess.ExitStatus.CrashExit
-        self._lose(f"signal {code}" if crashed else f"exit code {code}")
+        if status == QProcess.ExitStatus.CrashExit:
+            self._lose(f"signal {code}")
+        elif code == EXIT_KERNEL_ENDED:
+            self._lose(f"exit code {code}", "engine.kernel-ended")
+        else:
+            self._lose(f"exit code {code}")
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, code: str = "engine.lost") -> None:
         if self._loss is not None:
             return
         lines = [show_name(line) for line in bytes(self._log).splitlines()[-LOG_LINES:]]
-        self._loss = EngineLost("engine.lost", exit=reason, log=lines)
+        self._loss = EngineLost(code, exit=reason, log=lines)
         self._killer.stop()
         self._fail_calls()
         if not self._stopping:

@@ -52,7 +52,8 @@ TEXTS: dict[str, str] = {
     "export.cancelled": "cancelled",
     "export.incomplete": "{errors} of {entries} entries could not be copied whole",
     # Between processes
-    "engine.lost": "the process that read the image ended ({exit}){said}",
+    "engine.lost": "the process that read the image ended ({exit})",
+    "engine.kernel-ended": "the kernel that read the image has ended{said}",
     "engine.internal": "a fault in the program itself: {reason}",
     "request.cancelled": "cancelled",
     "record.frame": "what came from the other process breaks the protocol: {reason}",

@@ -15,10 +15,9 @@ from explorer.core.errors import RecordError
 from explorer.engine.pipe import Pipe, take_standard_streams
 from explorer.engine.server import Server
 from explorer.engine.source import Source
+from explorer.wire.frames import EXIT_PROTOCOL
 from explorer.wire.messages import Ready
 
-EXIT_PROTOCOL = 65
-"""What came over the pipe was no request."""
 EXIT_HANGS = 75
 END_SECONDS = 10.0
 """How long the end may take when the window is gone, before it is enforced."""

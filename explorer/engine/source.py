@@ -25,6 +25,7 @@ from explorer.engine.paths import check_path, resolve, split_path
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from explorer.volumes import ImageDisk
+from explorer.wire.frames import EXIT_KERNEL_ENDED
 from explorer.wire.messages import (
     EXPORT_LIMIT,
     LINKS_LIMIT,
@@ -69,8 +70,6 @@ if TYPE_CHECKING:
 LISTING_BATCH = 1 << 17
 """Bytes of records sent at once: what a window decodes in a few milliseconds."""
 PROGRESS_SECONDS = 0.1
-EXIT_KERNEL_ENDED = 70
-"""The process ends by this code when its kernel did: nothing more can be asked of it."""
 
 
 class Source:

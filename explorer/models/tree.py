@@ -72,17 +72,24 @@ class _Node:
 ROOT = 0
 
 
+def volume_place(volume: Volume) -> str:
+    """Where on the disk a volume is, as ``Partition 2``."""
+    if not volume.number:
+        return QCoreApplication.translate("Tree", "Whole disk")
+    return QCoreApplication.translate("Tree", "Partition %d") % volume.number
+
+
 def volume_text(volume: Volume) -> str:
     """A volume as one line: its label or place, what it is, its size."""
-    translate = QCoreApplication.translate
-    place = (
-        translate("Tree", "Partition %d") % volume.number
-        if volume.number
-        else translate("Tree", "Whole disk")
-    )
-    what = volume.title or translate("Tree", "unknown contents")
-    named = f"{volume.label} · {place}" if volume.label else place
-    return f"{named} · {what} · {size_text(volume.size)}"
+    what = volume.title or QCoreApplication.translate("Tree", "unknown contents")
+    return f"{volume.label or volume_place(volume)} · {what} · {size_text(volume.size)}"
+
+
+def _volume_tool_tip(volume: Volume) -> str:
+    extent = QCoreApplication.translate("Tree", "%1 bytes from %2")
+    extent = extent.replace("%1", f"{volume.size:,}").replace("%2", f"{volume.start:,}")
+    lines = (volume_text(volume), volume_place(volume), extent, volume.uuid)
+    return "\n".join(line for line in lines if line)
 
 
 def _volume_kind(volume: Volume) -> Kind:
@@ -129,10 +136,8 @@ class FolderTreeModel(QAbstractItemModel):
         nodes = []
         for volume in source.volumes:
             location = Location(session, volume.number, b"/")
-            tool_tip = f"{volume.uuid}\n{volume.start:,} + {volume.size:,} bytes".strip()
-            nodes.append(
-                _Node(_volume_kind(volume), location, volume_text(volume), number, 0, tool_tip)
-            )
+            text, tool_tip = volume_text(volume), _volume_tool_tip(volume)
+            nodes.append(_Node(_volume_kind(volume), location, text, number, 0, tool_tip))
         self._insert_children(number, 0, nodes)
 
     def remove_source(self, session: Session) -> None:

@@ -24,7 +24,6 @@ class Banner(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._action: Callable[[], None] | None = None
-        self._icon_name = "warning"
         self._icon = QLabel()
         self._text = QLabel()
         self._text.setWordWrap(True)
@@ -41,7 +40,7 @@ class Banner(QFrame):
         self._copy = QToolButton(autoRaise=True)
         self._copy.setToolTip(QCoreApplication.translate("Banner", "Copy the message"))
         self._copy.setAccessibleName(self._copy.toolTip())
-        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.text))
+        self._copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self._everything))
         self._close = QToolButton(autoRaise=True)
         self._close.setToolTip(QCoreApplication.translate("Banner", "Close the message"))
         self._close.setAccessibleName(self._close.toolTip())
@@ -63,16 +62,20 @@ class Banner(QFrame):
         """What it says."""
         return self._text.text()
 
+    @property
+    def _everything(self) -> str:
+        return f"{self._text.text()}\n{self._text.toolTip()}".strip()
+
     def show_text(
         self,
         text: str,
         action_text: str = "",
         action: Callable[[], None] | None = None,
-        icon_name: str = "warning",
+        details: str = "",
     ) -> None:
         """Says ``text``; with a button when there is something to be done about it."""
-        self._icon_name = icon_name
         self._text.setText(text)
+        self._text.setToolTip(details)
         self._button.setText(action_text)
         self._button.setVisible(action is not None)
         self._action = action
@@ -81,7 +84,7 @@ class Banner(QFrame):
 
     def retint(self) -> None:
         """Draws the icons in the colours of the palette."""
-        self._icon.setPixmap(icon(self._icon_name).pixmap(QSize(20, 20)))
+        self._icon.setPixmap(icon("warning").pixmap(QSize(20, 20)))
         self._copy.setIcon(icon("copy"))
         self._close.setIcon(icon("close"))
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, Qt, Signal
+from PySide6.QtCore import QCoreApplication, QItemSelectionModel, Qt, Signal
 from PySide6.QtGui import QPainter, QPalette
 from PySide6.QtWidgets import (
     QAbstractItemView,
+    QApplication,
     QHeaderView,
     QStyle,
     QStyledItemDelegate,
@@ -24,15 +25,15 @@ from explorer.models.directory import RIGHT_ALIGNED, Column
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from PySide6.QtCore import QModelIndex, QPersistentModelIndex
-    from PySide6.QtGui import QKeyEvent, QPaintEvent
+    from PySide6.QtCore import QModelIndex, QPersistentModelIndex, QPoint
+    from PySide6.QtGui import QKeyEvent, QMouseEvent, QPaintEvent
     from PySide6.QtWidgets import QStyleOptionViewItem, QWidget
 
     from explorer.models.directory import DirectoryModel
 
 GAP = 8
 WIDTHS = {
-    Column.NAME: 290,
+    Column.NAME: 250,
     Column.SIZE: 92,
     Column.MODIFIED: 146,
     Column.MODE: 92,
@@ -74,6 +75,8 @@ class ContentsView(QTableView):
         super().__init__(parent)
         self._contents = model
         self._message = ""
+        self._pressed: QPoint | None = None
+        self._pressed_selected = False
         self.setModel(model)
         self.setAccessibleName(QCoreApplication.translate("Contents", "Contents of the folder"))
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
@@ -82,8 +85,6 @@ class ContentsView(QTableView):
         self.setShowGrid(False)
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
-        self.setDragEnabled(True)
-        self.setDragDropMode(QAbstractItemView.DragDropMode.DragOnly)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         rows = self.verticalHeader()
@@ -101,7 +102,6 @@ class ContentsView(QTableView):
         numbers = NumberDelegate(self)
         for column in RIGHT_ALIGNED:
             self.setItemDelegateForColumn(column, numbers)
-        self.doubleClicked.connect(lambda index: self.opened.emit(index.row()))
         self.selectionModel().selectionChanged.connect(self.selection_changed)
         model.loading_changed.connect(self._update_message)
         model.modelReset.connect(self._update_message)
@@ -144,9 +144,9 @@ class ContentsView(QTableView):
             self._message = translate("Contents", "This folder is empty")
         self.viewport().update()
 
-    def show_no_message(self) -> None:
-        """Leaves an empty view empty: why it is so is said elsewhere."""
-        self._message = ""
+    def show_message(self, text: str) -> None:
+        """Says something in the view, as long as it is empty."""
+        self._message = text
         self.viewport().update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -168,7 +168,44 @@ class ContentsView(QTableView):
             return
         super().keyPressEvent(event)
 
-    def startDrag(self, _supported: Qt.DropAction) -> None:
-        """The window knows what is dragged."""
-        if self.selected_count():
+    # Dragging is done here, not by Qt's view: that asks the model's flags whether a row may be
+    # dragged, and flags in Python make selecting everything ten times slower.
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Selects; but what is selected already may be about to be dragged, and stays so."""
+        point = event.position().toPoint()
+        index = self.indexAt(point)
+        plain = event.button() == Qt.MouseButton.LeftButton and not event.modifiers()
+        self._pressed = point if plain and index.isValid() else None
+        self._pressed_selected = plain and self.selectionModel().isSelected(index)
+        if self._pressed_selected:
+            flag = QItemSelectionModel.SelectionFlag
+            self.selectionModel().setCurrentIndex(index, flag.NoUpdate)
+        else:
+            super().mousePressEvent(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Begins a drag when the mouse has left the place where it was pressed."""
+        if self._pressed is None:
+            super().mouseMoveEvent(event)
+            return
+        way = event.position().toPoint() - self._pressed
+        if way.manhattanLength() >= QApplication.startDragDistance():
+            self._pressed = None
+            self._pressed_selected = False
             self.drag_begun.emit()
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Selects what was only clicked after all."""
+        if self._pressed_selected and self._pressed is not None:
+            self.selectRow(self.indexAt(self._pressed).row())
+        self._pressed = None
+        self._pressed_selected = False
+        super().mouseReleaseEvent(event)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Opens a row."""
+        index = self.indexAt(event.position().toPoint())
+        if index.isValid() and event.button() == Qt.MouseButton.LeftButton:
+            self._pressed = None
+            self.opened.emit(index.row())

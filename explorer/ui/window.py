@@ -34,7 +34,7 @@ from explorer.core.names import show_name
 from explorer.models.directory import DirectoryModel
 from explorer.models.location import Location, join_path
 from explorer.models.texts import size_text
-from explorer.models.tree import FolderTreeModel, Kind
+from explorer.models.tree import FolderTreeModel, Kind, volume_place
 from explorer.ui.banner import Banner
 from explorer.ui.contents import ContentsView
 from explorer.ui.dragout.folder import TemporaryFolder
@@ -83,6 +83,7 @@ class MainWindow(QMainWindow):
         self._temporary = TemporaryFolder()
         self._sessions: list[Session] = []
         self._wanted_name = b""
+        self._shown_volume: tuple[Session, int | None] | None = None
         self._volume: VolumeOpened | None = None
         self._icon_names: dict[QAction, str] = {}
         self.tree_model = FolderTreeModel(tree_icon, self)
@@ -336,7 +337,9 @@ class MainWindow(QMainWindow):
         self.tree_model.add_source(session)
         self._pages.setCurrentIndex(1)
         text = QCoreApplication.translate("MainWindow", "Opening %1…")
-        self.items_label.setText(text.replace("%1", session.name))
+        text = text.replace("%1", session.name)
+        self.items_label.setText(text)
+        self.contents.show_message(text)
         session.open()
 
     def close_source(self, session: Session) -> None:
@@ -385,19 +388,26 @@ class MainWindow(QMainWindow):
         self._offer_restart(session, loss)
 
     def _offer_restart(self, session: Session, error: ExplorerError) -> None:
-        text = QCoreApplication.translate("MainWindow", "Open again")
-        self._show_banner(f"{session.name}: {describe(error)}", text, session.open)
+        translate = QCoreApplication.translate
+        log = error.params.get("log")
+        self._place_banner()
+        self.banner.show_text(
+            f"{session.name}: {describe(error)}",
+            translate("MainWindow", "Open again"),
+            session.open,
+            "\n".join(log) if isinstance(log, list) else "",
+        )
 
-    def _show_banner(
-        self, text: str, action_text: str = "", action: Callable[[], None] | None = None
-    ) -> None:
-        # Where nothing is open the banner stands above the start page.
-        page = self._pages.currentIndex()
-        holder = self._shown.parentWidget() if page else self.centralWidget()
+    def _show_banner(self, text: str) -> None:
+        self._place_banner()
+        self.banner.show_text(text)
+
+    def _place_banner(self) -> None:
+        # Above the contents; where nothing is open, above the start page.
+        holder = self._shown.parentWidget() if self._pages.currentIndex() else self.centralWidget()
         layout = holder.layout() if holder else None
-        if isinstance(layout, QVBoxLayout):
-            layout.insertWidget(0, self.banner)
-        self.banner.show_text(text, action_text, action)
+        assert isinstance(layout, QVBoxLayout)
+        layout.insertWidget(0, self.banner)
 
     def _close_current(self) -> None:
         if self.location is not None:
@@ -412,6 +422,9 @@ class MainWindow(QMainWindow):
 
     def _show(self, location: Location, name: bytes = b"") -> None:
         self._wanted_name = name
+        if self._shown_volume != location[:2]:
+            self._shown_volume = location[:2]
+            self._volume = None
         self.banner.hide()
         self.filter_edit.clear()
         self.preview.clear_entry()
@@ -423,7 +436,6 @@ class MainWindow(QMainWindow):
         selection.blockSignals(blocked)
         self.tree.viewport().update()
         self.tree.scrollTo(index)
-        self._volume = None
         if location.volume is None:
             self.contents_model.clear()
             self.volumes.setRootIndex(index)
@@ -533,7 +545,7 @@ class MainWindow(QMainWindow):
         self._update_items()
 
     def _take_contents_failure(self, error: ExplorerError) -> None:
-        self.contents.show_no_message()
+        self.contents.show_message("")
         here = self.location
         # A lost engine has its own banner.
         if here is not None and here.session.state is State.OPEN:
@@ -596,9 +608,7 @@ class MainWindow(QMainWindow):
             return ""
         for volume in location.session.source.volumes:
             if volume.number == location.volume:
-                place = QCoreApplication.translate("Tree", "Partition %d") % volume.number
-                whole = QCoreApplication.translate("Tree", "Whole disk")
-                return volume.label or (place if volume.number else whole)
+                return volume.label or volume_place(volume)
         return str(location.volume)
 
     def _system_text(self) -> str:
@@ -865,7 +875,8 @@ class MainWindow(QMainWindow):
         self._counters.stop()
         for session in self._sessions:
             session.close()
-        for session in self._sessions:
+        # Those closed before, too: their engines may still be about to end.
+        for session in self.findChildren(Session):
             session.wait_closed()
         self._temporary.remove()
         super().closeEvent(event)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 1
 """Changed with every change of a message; the two ends must agree."""
 
+EXIT_PROTOCOL = 65
+"""An engine's exit code: what came over the pipe was no request."""
+EXIT_KERNEL_ENDED = 70
+"""An engine's exit code: its kernel has ended, nothing more can be asked of it."""
+
 MAGIC = b"LX"
 HEADER = Struct("<2sBBIII")
 """Magic, version, number of the message's class, request, bytes of fields, bytes of payload."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-END_SECONDS = 20
+END_SECONDS = 60
 Reply = TypeVar("Reply", bound=Message)
 
 

@@ -22,7 +22,7 @@ from explorer.core.errors import (
     UnsupportedFeature,
     VolumeError,
 )
-from explorer.engine.main import EXIT_PROTOCOL
+from explorer.wire.frames import EXIT_PROTOCOL
 from explorer.wire.messages import (
     RANGE_LIMIT,
     Cancel,

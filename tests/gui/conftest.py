@@ -37,7 +37,7 @@ __all__ = [
     "window",
 ]
 
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

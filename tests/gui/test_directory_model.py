@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
-from PySide6.QtCore import QElapsedTimer, QModelIndex, QPersistentModelIndex, Qt, QTimer
+from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, QTimer
 from PySide6.QtTest import QAbstractItemModelTester
 
 from explorer.core.errors import KernelError
@@ -212,16 +213,23 @@ def test_the_event_loop_runs_while_a_hundred_thousand_entries_come(
     make_crowd(tmp_path, image, MANY)
     session = open_session(image)
     model = DirectoryModel()
-    clock = QElapsedTimer()
-    gaps: list[int] = []
+    gaps: list[float] = []
+    last = 0.0
+
+    def tick() -> None:
+        # This thread's own time: what other processes take of the processor is not counted.
+        nonlocal last
+        now = time.thread_time()
+        gaps.append((now - last) * 1000)
+        last = now
+
     ticks = QTimer(interval=0)
-    ticks.timeout.connect(lambda: gaps.append(clock.restart()))
-    clock.start()
+    ticks.timeout.connect(tick)
+    last = time.thread_time()
     ticks.start()
     show(qtbot, model, session, b"/")
     ticks.stop()
     assert model.rowCount() == MANY
     assert model.name(MANY - 1) == b"file%06d.txt" % (MANY - 1)
-    # Other processes take the processor away now and then: not more than once or twice.
-    late = sorted(gap for gap in gaps if gap >= GAP_MS)
-    assert len(late) <= 2, late
+    assert len(gaps) > 50
+    assert max(gaps) < GAP_MS

@@ -61,8 +61,8 @@ def test_volumes_and_folders(
     source = model.index(0, 0)
     assert source.data() == "disk.img"
     assert texts(model, source) == [
-        "sample · Partition 1 · ext4 · 24.0 MiB",
-        "secret · Partition 2 · LUKS encrypted volume · 4.00 MiB",
+        "sample · ext4 · 24.0 MiB",
+        "secret · LUKS encrypted volume · 4.00 MiB",
         "Partition 3 · unknown contents · 1.00 MiB",
     ]
     volumes = [model.index(row, 0, source) for row in range(3)]
