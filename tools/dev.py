@@ -124,6 +124,7 @@ PACKAGES = (
             "udftools",
             "util-linux-extra",
             "xauth",
+            "xdotool",
             "xfsprogs",
             "xorriso",
             "xvfb",
