@@ -1,6 +1,5 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-# ruff: noqa: PTH  (names are bytes here, which pathlib does not take)
 """Images of a tree: by each file system's own tools where these take a tree.
 
 Where they do not, or lose something on the way, the tree is written by our own kernel onto a
@@ -51,10 +50,14 @@ class ScratchDisk:
 
 
 class Writer:
-    """Writes a host's tree into a file system of our kernel."""
+    """Writes a host's tree into a file system of our kernel.
 
-    def __init__(self, kernel: Kernel, mount: Mount) -> None:
+    ``plain``: names, contents and times only, for file systems that know no more.
+    """
+
+    def __init__(self, kernel: Kernel, mount: Mount, *, plain: bool = False) -> None:
         self._kernel = kernel
+        self._plain = plain
         self._top = mount.mount_point
         # System calls that only tests make, and that the binding therefore does not declare.
         self._library: Any = kernel.binding.library
@@ -116,20 +119,28 @@ class Writer:
         library, ffi = self._library, self._kernel.binding.ffi
         here = library.LKL_AT_FDCWD
         nofollow = library.LKL_AT_SYMLINK_NOFOLLOW
+        if not self._plain:
+            self._write_owner(source, target, info)
+        times = ffi.new("struct lkl_timespec[2]")
+        for time, moment in zip(times, (info.st_atime_ns, info.st_mtime_ns), strict=True):
+            time.tv_sec, time.tv_nsec = divmod(moment, 10**9)
+        self._call("utimensat", here, target, times, nofollow)
+
+    def _write_owner(self, source: bytes, target: bytes, info: os.stat_result) -> None:
+        library = self._library
+        here = library.LKL_AT_FDCWD
+        nofollow = library.LKL_AT_SYMLINK_NOFOLLOW
         for name in os.listxattr(source, follow_symlinks=False):
             value = os.getxattr(source, name, follow_symlinks=False)
             self._call("lsetxattr", target, os.fsencode(name), value, len(value), 0)
         self._call("fchownat", here, target, info.st_uid, info.st_gid, nofollow)
         if not stat.S_ISLNK(info.st_mode):
             self._call("fchmodat", here, target, info.st_mode & 0o7777)
-        second = 10**9
-        times = ffi.new("struct lkl_timespec[2]")
-        for time, moment in zip(times, (info.st_atime_ns, info.st_mtime_ns), strict=True):
-            time.tv_sec, time.tv_nsec = divmod(moment, second)
-        self._call("utimensat", here, target, times, nofollow)
 
 
-def write_tree(kind: str, tree: Path, image: Path, options: str = "") -> None:
+def write_tree(
+    kind: str, tree: Path, image: Path, options: str = "", *, plain: bool = False
+) -> None:
     """Write a tree into the file system that an image holds, by our own kernel."""
     with ExitStack() as stack:
         scratch = ScratchDisk(image)
@@ -137,7 +148,7 @@ def write_tree(kind: str, tree: Path, image: Path, options: str = "") -> None:
         kernel = stack.enter_context(Kernel())
         disk = stack.enter_context(kernel.add_scratch_disk(scratch))
         mount = stack.enter_context(disk.mount(kind, options=options, read_only=False))
-        Writer(kernel, mount).write(os.fsencode(tree))
+        Writer(kernel, mount, plain=plain).write(os.fsencode(tree))
 
 
 # ---- One maker per image -----------------------------------------------------------------------
@@ -225,12 +236,6 @@ def erofs(*options: str) -> Callable[[Path, Path], Path]:
     return make
 
 
-def iso9660(tree: Path, image: Path) -> Path:
-    """By genisoimage with Rock Ridge."""
-    run_tool("genisoimage", "-quiet", "-R", "-l", "-o", image, tree)
-    return image
-
-
 MAKERS: dict[str, Callable[[Path, Path], Path]] = {
     "ext4": ext4,
     "ext4-written": ext4_written,
@@ -242,5 +247,4 @@ MAKERS: dict[str, Callable[[Path, Path], Path]] = {
     **{f"squashfs-{name}": squashfs(name) for name in ("gzip", "xz", "lzo", "lz4", "zstd")},
     "erofs": erofs("-Eforce-inode-extended"),
     "erofs-lz4": erofs("-zlz4", "-Eforce-inode-extended"),
-    "iso9660": iso9660,
 }

@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.makers import write_tree
 from tests.trees import (
     LONGEST_NAME,
     Facts,
     assert_same,
     host_facts,
+    make_empty,
     mount_facts,
+    noise,
+    run_tool,
     whole_seconds,
     without,
 )
@@ -95,3 +100,66 @@ def test_a_tree_comes_back(
     wanted = KEPT[name](host_facts(tree))
     found = without(mount_facts(volume.mount), b"lost+found", *({b""} - wanted.keys()))
     assert_same(found, wanted)
+
+
+# ---- File systems that keep less ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders and files with ordinary names, and times that every file system can hold."""
+    top = tmp_path_factory.mktemp("plain") / "top"
+    (top / "folder" / "deeper").mkdir(parents=True)
+    (top / "empty folder").mkdir()
+    for number in range(300):
+        (top / "folder" / f"number {number:03}.txt").write_text(f"{number}\n")
+    (top / "Größe 日本.txt").write_text("unicode\n")
+    (top / "MiXed.Case.Name").write_bytes(noise(70_000, 1))
+    (top / "folder" / "deeper" / "large.bin").write_bytes(noise(3_000_017, 2))
+    (top / "empty").touch()
+    moment = 1_700_000_000 * _SECOND
+    for path in sorted(top.rglob("*"), reverse=True):
+        os.utime(path, ns=(moment, moment))
+    return top
+
+
+# Size in MiB, the tool that makes it, the kernel's name, options for writing and, where there is
+# one, its checker.
+PLAIN: dict[str, tuple[int, tuple[str, ...], str, str, tuple[str, ...]]] = {
+    "fat12": (6, ("mkfs.vfat", "-F", "12"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
+    "fat16": (32, ("mkfs.vfat", "-F", "16"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
+    "fat32": (64, ("mkfs.vfat", "-F", "32"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
+    "exfat": (32, ("mkfs.exfat",), "exfat", "iocharset=utf8", ("fsck.exfat", "-n")),
+    "ntfs": (64, ("mkntfs", "-qfF"), "ntfs3", "iocharset=utf8", ("ntfsfix", "-n")),
+    "jfs": (32, ("mkfs.jfs", "-q"), "jfs", "iocharset=utf8", ("fsck.jfs", "-n")),
+    "nilfs2": (256, ("mkfs.nilfs2", "-q"), "nilfs2", "", ()),
+    "minix3": (16, ("mkfs.minix", "-3"), "minix", "", ("fsck.minix",)),
+    "udf": (32, ("mkfs.udf",), "udf", "", ()),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_names_bytes_and_times_come_back(
+    name: str,
+    plain_tree: Path,
+    tmp_path: Path,
+    built: None,
+    mounted: Callable[[Path], MountedVolume],
+) -> None:
+    size, (tool, *tool_options), kind, options, checker = PLAIN[name]
+    image = make_empty(tmp_path / "image", size << 20)
+    run_tool(tool, *tool_options, image)
+    write_tree(kind, plain_tree, image, options, plain=True)
+    if checker:
+        run_tool(*checker, image)
+    facts = mount_facts(mounted(image).mount)
+    found = {path: (one.type, one.size, one.modify_ns, one.content) for path, one in facts.items()}
+    wanted = {
+        path: (one.type, one.size, one.modify_ns, one.content)
+        for path, one in host_facts(plain_tree).items()
+    }
+    # The root is the maker's, and so is a file in NILFS2's.
+    for path in (b"", b".nilfs"):
+        found.pop(path, None)
+        wanted.pop(path, None)
+    assert found == wanted
