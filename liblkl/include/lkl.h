@@ -232,9 +232,11 @@ struct lkl_entry {
 
 /*
  * Reads the next entries of an open directory, without "." and "..", into
- * buffer as records one after another.  Returns the bytes filled, 0 at the
- * end, -EINVAL when not even one fits (65,536 is always enough).  The place is
- * that of the file descriptor: rewind by lkl_sys_lseek.
+ * buffer (8-byte aligned) as records one after another.  Returns the bytes
+ * filled, 0 at the end, -EINVAL when buffer is too small for the next one
+ * (65,536 is always enough).  An error in the middle comes with the call after
+ * the entries before it.  The place is that of the file descriptor: rewind by
+ * lkl_sys_lseek.
  */
 int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 			   void *buffer, size_t size);
@@ -243,11 +245,12 @@ struct lkl_walk;
 
 /*
  * Walks the tree below an open directory, by handles, never following a
- * symbolic link nor leaving its file system.  Directories are numbered in the
- * order met, the start being 0.  A directory that cannot be read gives one more
- * record with its own number, an empty name, and the error; so do one that is
- * its own ancestor (ELOOP) and one deeper than max_depth (ENAMETOOLONG; 0:
- * 4096).
+ * symbolic link nor leaving its mount (Btrfs subvolumes are entered).
+ * Directories are numbered in the order met, the start being 0.  A directory
+ * that cannot be read gives one more record with its own number, an empty name,
+ * and the error; so do one that was met before, as corrupt images have it
+ * (ELOOP), one where something else is mounted (EXDEV), and one deeper than
+ * max_depth (ENAMETOOLONG; 0: 4096).
  */
 int lkl_walk_open(struct lkl_kernel *kernel, int directory, uint32_t max_depth,
 		  struct lkl_walk **walk);
@@ -268,7 +271,10 @@ int64_t lkl_read_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
 /* lkl_copy_file.flags: holes are skipped in the target, which must be new. */
 #define LKL_COPY_SPARSE 0x1
 
-/* Non-zero from progress cancels with -ECANCELED. */
+/*
+ * Told the bytes that the target has grown by; non-zero cancels with
+ * -ECANCELED.
+ */
 typedef int (*lkl_progress)(void *opaque, uint64_t bytes);
 
 /*
@@ -301,8 +307,8 @@ int64_t lkl_read_xattrs(struct lkl_kernel *kernel, int directory,
 
 struct lkl_export_progress {
 	uint64_t entries; /* done or failed */
-	uint64_t bytes;	  /* of file data written */
-	uint64_t errors;
+	uint64_t bytes;	  /* of file data written, without holes */
+	uint64_t errors;  /* entries not kept whole */
 };
 
 struct lkl_export {
@@ -312,9 +318,11 @@ struct lkl_export {
 	int (*progress)(void *opaque,
 			const struct lkl_export_progress *progress);
 	/*
-	 * Called for each entry that was not kept whole: path relative to the
-	 * source, raw bytes; operation as "open", "read", "write", "owner";
-	 * error a negative errno, of the host when host is 1.
+	 * Called for what of an entry was not kept: path relative to the source
+	 * ("" for itself), raw bytes; operation: "stat", "open", "read",
+	 * "create", "write", "link", "owner", "xattr", "mode", "times",
+	 * "special" (a device, fifo or socket that was not asked for); error a
+	 * negative errno, of the host when host is 1.
 	 */
 	void (*failed)(void *opaque, const char *path, size_t length,
 		       const char *operation, int error, int host);
@@ -325,9 +333,13 @@ struct lkl_export {
  * Copies an entry of the kernel, with all below it, to the host: into the
  * directory host_directory under the name target.  Bytes, holes, times (ns),
  * modes, links (hard and symbolic), empty directories are kept.  A file is
- * written as "target.part" and renamed when whole.  Never writes outside
- * host_directory, and follows no link of the host.  Failures of single entries
- * are reported and do not stop it.  Returns 0, or a negative errno when nothing
+ * written as "target.part" (another name ending in ".part" where that is taken
+ * or too long) and renamed when whole.  Never writes outside host_directory, and
+ * follows no link of the host.  Without OWNER, setuid bits are left out, and
+ * attributes are those of users ("user.*") only.  With CONTENTS target may be
+ * "." or exist, and then keeps its own mode, owner and times; other directories
+ * that exist are merged with OVERWRITE only.  Failures of single entries are
+ * reported and do not stop it.  Returns 0, or a negative errno when nothing
  * could be begun or it was cancelled.
  */
 int lkl_export(struct lkl_kernel *kernel, int directory, const char *name,
@@ -374,6 +386,8 @@ int64_t lkl_syscall(struct lkl_kernel *kernel, int64_t number,
 #define LKL_SEEK_END 2
 #define LKL_SEEK_DATA 3
 #define LKL_SEEK_HOLE 4
+
+#define LKL_FADV_DONTNEED 4
 
 #define LKL_S_IFMT 0xf000
 #define LKL_S_IFSOCK 0xc000
@@ -540,6 +554,8 @@ int64_t lkl_sys_renameat2(struct lkl_kernel *kernel, int dirfd,
 int64_t lkl_sys_ftruncate(struct lkl_kernel *kernel, int fd, int64_t size);
 int64_t lkl_sys_fallocate(struct lkl_kernel *kernel, int fd, int mode,
 			  int64_t offset, int64_t length);
+int64_t lkl_sys_fadvise64(struct lkl_kernel *kernel, int fd, int64_t offset,
+			  int64_t length, int advice);
 int64_t lkl_sys_fchmodat(struct lkl_kernel *kernel, int dirfd, const char *path,
 			 uint32_t mode);
 int64_t lkl_sys_fchownat(struct lkl_kernel *kernel, int dirfd, const char *path,

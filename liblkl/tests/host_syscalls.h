@@ -43,6 +43,8 @@ static long host_number(int64_t number)
 		return SYS_llistxattr;
 	case LKL_NR_flistxattr:
 		return SYS_flistxattr;
+	case LKL_NR_fadvise64:
+		return SYS_fadvise64;
 	default:
 		return -1;
 	}
