@@ -1,6 +1,5 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-# ruff: noqa: PTH  (names are bytes here, which pathlib does not take)
 """Trees to make images of, and their comparison with what comes out of the images."""
 
 from __future__ import annotations
