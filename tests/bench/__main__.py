@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import os
 import platform
@@ -31,6 +30,7 @@ from tests.bench.measure import (
     Runs,
     alternate,
     median,
+    output_hash,
     peak_memory,
     repeat_micro,
     run,
@@ -170,23 +170,16 @@ def measure_calls(bench: Bench) -> None:
 def measure_reading(bench: Bench) -> None:
     """One large file from its first to its last byte."""
     image = bench.images.data
-    total = hashlib.sha256()
-    with subprocess.Popen((EXPLORER, "cat", image, "/data"), stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        while piece := process.stdout.read(MIB):
-            total.update(piece)
-    if process.returncode or total.hexdigest() != bench.images.data_hash:
-        raise BenchError("lkl-explorer cat gave other bytes than were written")
+    ours = Contestant("lkl-explorer cat", (EXPLORER, "cat", image, "/data"))
+    seven = Contestant("7z x -so", ("7z", "x", "-so", image, "data"))
+    for contestant in (ours, seven):
+        if output_hash(contestant) != bench.images.data_hash:
+            raise BenchError(f"{contestant.name} gave other bytes than were written")
     size = bench.sizes.data
-    title = f"read {size // MIB} MiB to /dev/null"
     bench.compare(
         "read",
-        title,
-        [
-            Contestant("lkl-explorer cat", (EXPLORER, "cat", image, "/data")),
-            Contestant("cat of the image", ("cat", image)),
-            Contestant("7z x -so", ("7z", "x", "-so", image, "data")),
-        ],
+        f"read {size // MIB} MiB to /dev/null",
+        [ours, Contestant("cat of the image", ("cat", image)), seven],
     )
     for way in ("buffered", "direct"):
         figures = bench.in_process(f"read {way}", ("read", image, "ext4", "data", way))

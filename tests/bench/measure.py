@@ -8,6 +8,7 @@ alike, and the order turns with each round.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -81,6 +82,18 @@ def run(contestant: Contestant, runs: Runs) -> None:
         raise BenchError(f"{contestant.name} failed ({process.returncode}): {text}")
     runs.wall.append(wall)
     runs.cpu.append(usage.ru_utime + usage.ru_stime)
+
+
+def output_hash(contestant: Contestant) -> str:
+    """SHA-256 of what a program prints."""
+    total = hashlib.sha256()
+    with subprocess.Popen(contestant.argv, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        while piece := process.stdout.read(MIB):
+            total.update(piece)
+    if process.returncode:
+        raise BenchError(f"{contestant.name} failed ({process.returncode})")
+    return total.hexdigest()
 
 
 def peak_memory(contestant: Contestant) -> int:
