@@ -120,9 +120,10 @@ struct lkl_disk {
 	uint32_t flags;	     /* must be 0 */
 	/*
 	 * Bytes of an in-memory copy-on-write overlay: writes go there and
-	 * are forgotten with the disk; beyond it a write fails, which the kernel
-	 * sees as an I/O error (virtio has no other).  0: no overlay, the disk
-	 * is read-only to the kernel.  Not together with a write callback.
+	 * are forgotten with the disk; beyond it a write fails, which the
+	 * kernel sees as an I/O error (virtio has no other).  0: no overlay,
+	 * the disk is read-only to the kernel.  Not together with a write
+	 * callback.
 	 */
 	uint64_t overlay_limit;
 };
@@ -334,9 +335,10 @@ struct lkl_export {
  * directory host_directory under the name target.  Bytes, holes, times (ns),
  * modes, links (hard and symbolic), empty directories are kept.  A file is
  * written as "target.part" (another name ending in ".part" where that is taken
- * or too long) and renamed when whole.  Never writes outside host_directory, and
- * follows no link of the host.  Without OWNER, setuid bits are left out, and
- * attributes are those of users ("user.*") only.  With CONTENTS target may be
+ * or too long) and renamed when whole.  Never writes outside host_directory,
+ * and follows no link of the host.  Without OWNER, setuid bits are left out,
+ * and attributes are those of users ("user.*") only.  With CONTENTS target may
+ * be
  * "." or exist, and then keeps its own mode, owner and times; other directories
  * that exist are merged with OVERWRITE only.  Failures of single entries are
  * reported and do not stop it.  Returns 0, or a negative errno when nothing
