@@ -96,7 +96,8 @@ static void check(struct lkl_kernel *kernel, const char *type)
 
 int main(int argc, char **argv)
 {
-	struct lkl_kernel *kernel = boot(argv, 0);
+	/* To make them takes more memory than to list them. */
+	struct lkl_kernel *kernel = boot(argv, 512u << 20);
 
 	(void)argc;
 	scratch_begin(argv);
