@@ -31,7 +31,7 @@ uint64_t host_time_real(void);
  * stack above a guard page, takes no asynchronous signal, and can handle the
  * overflow of its stack as a fault.
  */
-#define HOST_STACK_SIZE (256u << 10)
+#define HOST_STACK_SIZE (512u << 10)
 int host_thread_create(void (*fn)(void *arg), void *arg);
 
 /* Has thread_exit() of thread.c called when the calling thread ends. */

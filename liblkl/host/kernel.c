@@ -12,7 +12,8 @@
 
 /* The kernel's largest block of memory, to which its RAM must be aligned. */
 #define RAM_UNIT (UINT64_C(32) << 20)
-#define RAM_DEFAULT (UINT64_C(128) << 20)
+/* Enough that a listing of 100,000 entries keeps its inodes. */
+#define RAM_DEFAULT (UINT64_C(192) << 20)
 #define LOG_DEFAULT (256u << 10)
 
 /*

@@ -39,7 +39,7 @@ struct lkl_kernel;
 
 struct lkl_options {
 	const char *image;	  /* path of the kernel image file */
-	uint64_t memory;	  /* bytes of kernel RAM; 0: 128 MiB */
+	uint64_t memory;	  /* bytes of kernel RAM; 0: 192 MiB */
 	const char *command_line; /* more kernel parameters, or NULL */
 	uint32_t flags;
 	uint32_t log_size; /* bytes of log kept; 0: 256 KiB */

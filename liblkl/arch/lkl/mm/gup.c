@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Pinning of user memory, for direct I/O.
+ * User memory, for direct I/O.
  *
- * mm/gup.c takes plain references without an MMU, whereas their release
- * (unpin_user_pages() and kin) expects pins.  And only memory of the kernel's
- * RAM has struct pages: what lkl_mem_alloc() hands out.
+ * Without an MMU mm/gup.c takes plain references, whereas their release
+ * (unpin_user_pages() and kin) expects pins, and has BUG() where a page would
+ * be faulted in.  And only memory of the kernel's RAM has struct pages: what
+ * lkl_mem_alloc() hands out.
  */
 #include <linux/mm.h>
 #include <asm/lkl.h>
 
 int __wrap_pin_user_pages_fast(unsigned long start, int count,
 			       unsigned int flags, struct page **pages);
+
+size_t __wrap_fault_in_safe_writeable(const char __user *uaddr, size_t size);
 
 static void pin(struct page *page)
 {
@@ -41,3 +44,10 @@ int __wrap_pin_user_pages_fast(unsigned long start, int count,
 	return count;
 }
 EXPORT_SYMBOL(__wrap_pin_user_pages_fast);
+
+/* How much could not be faulted in: memory that is there is there to stay. */
+size_t __wrap_fault_in_safe_writeable(const char __user *uaddr, size_t size)
+{
+	return 0;
+}
+EXPORT_SYMBOL(__wrap_fault_in_safe_writeable);
