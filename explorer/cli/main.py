@@ -57,6 +57,10 @@ def _command(name: str) -> Callable[[Namespace], int]:
         from explorer.cli.copy import cp
 
         return cp
+    if name == "ls":
+        from explorer.cli.listing import ls
+
+        return ls
     if name == "self-test":
         from explorer.cli.selftest import self_test
 
@@ -65,7 +69,6 @@ def _command(name: str) -> Callable[[Namespace], int]:
 
     return {
         "info": commands.info,
-        "ls": commands.ls,
         "stat": commands.stat,
         "cat": commands.cat,
     }[name]

@@ -8,13 +8,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.entries import TYPE_NAMES, Entry, FileType, mode_string
+from explorer.core.entries import TYPE_NAMES, FileType, mode_string
 from explorer.core.messages import NOTES
 from explorer.core.names import show_name
 from explorer.core.times import iso_time, short_time
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from explorer.core.entries import Entry
+
+_DEVICES = (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
 
 
 def print_json(value: object) -> None:
@@ -23,7 +27,7 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def print_raw(*names: bytes) -> None:
+def print_raw(names: Iterable[bytes]) -> None:
     """Print raw names, each followed by a NUL."""
     sys.stdout.flush()
     for name in names:
@@ -62,7 +66,7 @@ def json_entry(entry: Entry) -> dict[str, Any]:
             "size": entry.size,
             "allocated": entry.blocks * 512,
         }
-    if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE):
+    if entry.type in _DEVICES:
         shown |= {"major": entry.special_major, "minor": entry.special_minor}
     for word, time_ns in _times(entry):
         if time_ns is not None:
@@ -84,27 +88,35 @@ def show_link(name: str, target: bytes | None) -> str:
     return name if target is None else f"{name} -> {show_name(target)}"
 
 
-def long_lines(entries: Sequence[Entry], targets: dict[bytes, bytes]) -> list[str]:
-    """Entries as ``ls -l`` shows them, in columns; times are UTC."""
-    rows = [
-        (
-            mode_string(entry),
-            str(entry.links),
-            str(entry.uid),
-            str(entry.gid),
-            f"{entry.special_major}, {entry.special_minor}"
-            if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
-            else str(entry.size),
-            "-" if entry.modify_ns is None else short_time(entry.modify_ns),
-            show_link(show_name(entry.name), targets.get(entry.name)),
-        )
-        for entry in entries
-    ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
-    return [
-        " ".join([row[0], *(row[column].rjust(widths[column]) for column in range(1, 6)), row[6]])
-        for row in rows
-    ]
+def long_row(entry: Entry, target: bytes | None) -> bytes:
+    """An entry's name and columns, each after a NUL; :func:`long_lines` makes lines of them."""
+    row = b"%b\0%b\0%d\0%d\0%d\0%b\0%b" % (
+        entry.name,
+        mode_string(entry).encode(),
+        entry.links,
+        entry.uid,
+        entry.gid,
+        b"%d, %d" % (entry.special_major, entry.special_minor)
+        if entry.type in _DEVICES
+        else b"%d" % entry.size,
+        b"-" if entry.modify_ns is None else short_time(entry.modify_ns).encode(),
+    )
+    return row if target is None else row + b"\0" + show_name(target).encode()
+
+
+def long_lines(rows: Sequence[bytes]) -> Iterator[str]:
+    """Rows as ``ls -l`` shows them, in columns; times are UTC."""
+    widths = [0] * 7
+    for at in range(0, len(rows), 1000):
+        columns = zip(*(row.split(b"\0") for row in rows[at : at + 1000]), strict=False)
+        longest = (max(map(len, column)) for column in columns)
+        widths = list(map(max, widths, longest))
+    template = " ".join(f"%{width}s" for width in widths[1:])
+    for row in rows:
+        name, _, rest = row.partition(b"\0")
+        columns = rest.decode().split("\0")
+        shown = " -> ".join([show_name(name), *columns[6:]])
+        yield f"{template % tuple(columns[:6])} {shown}"
 
 
 def stat_lines(
@@ -119,7 +131,7 @@ def stat_lines(
         ("owner", f"user {entry.uid}, group {entry.gid}"),
         ("inode", f"{entry.inode}, {entry.links} link{'' if entry.links == 1 else 's'}"),
     ]
-    if entry.type in (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE):
+    if entry.type in _DEVICES:
         rows.append(("device", f"{entry.special_major}, {entry.special_minor}"))
     for word, time_ns in _times(entry):
         rows.append((word, "not kept" if time_ns is None else iso_time(time_ns)))

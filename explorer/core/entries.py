@@ -123,22 +123,14 @@ def mode_string(entry: Entry) -> str:
     return stat.filemode(entry.mode)
 
 
-def _time(known: int, seconds: int, nanoseconds: int) -> int | None:
-    if not known:
-        return None
-    if nanoseconds >= _SECOND:
-        raise RecordError("record.entry", reason="nanoseconds beyond a second")
-    return seconds * _SECOND + nanoseconds
-
-
 def iter_entries(buffer: bytes | bytearray | memoryview) -> Iterator[Entry]:
     """Decodes the records of one buffer, in order.
 
     Raises :exc:`RecordError` at the first record that breaks a rule: sizes outside the buffer or
     not aligned, a name that no directory entry may have, an unknown type, times beyond a second.
     """
-    view = memoryview(buffer).toreadonly().cast("B")
-    total = len(view)
+    data = bytes(buffer)
+    total = len(data)
     head_size = ENTRY_HEAD.size
     offset = 0
     while offset < total:
@@ -150,24 +142,26 @@ def iter_entries(buffer: bytes | bytearray | memoryview) -> Iterator[Entry]:
             device_major, device_minor, special_major, special_minor,
             access_s, modify_s, change_s, birth_s,
             access_ns, modify_ns, change_ns, birth_ns,
-        ) = ENTRY_HEAD.unpack_from(view, offset)  # fmt: skip
-        name_end = head_size + name_length
-        if record_size % RECORD_ALIGNMENT or not name_end < record_size <= total - offset:
+        ) = ENTRY_HEAD.unpack_from(data, offset)  # fmt: skip
+        name_end = offset + head_size + name_length
+        end = offset + record_size
+        if record_size % RECORD_ALIGNMENT or not name_end < end <= total:
             raise RecordError("record.entry", reason="a wrong record size", offset=offset)
-        name = bytes(view[offset + head_size : offset + name_end])
+        name = data[offset + head_size : name_end]
         # A walk tells of a directory it could not read by a record without a name.
-        nameless = not name and error < 0
-        if view[offset + name_end] or not (nameless or is_entry_name(name)):
+        if data[name_end] or not (is_entry_name(name) or (not name and error < 0)):
             raise RecordError("record.entry", reason="a name that cannot be", offset=offset)
         if kind not in TYPE_NAMES or error > 0:
             raise RecordError("record.entry", reason="a wrong type or error", offset=offset)
+        if max(access_ns, modify_ns, change_ns, birth_ns) >= _SECOND:
+            raise RecordError("record.entry", reason="nanoseconds beyond a second", offset=offset)
         yield Entry(
             name, kind, error, depth, directory, number,
             mask, mode, uid, gid, links, block_size, inode, size, blocks, attributes,
             device_major, device_minor, special_major, special_minor,
-            _time(mask & MASK_ACCESS, access_s, access_ns),
-            _time(mask & MASK_MODIFY, modify_s, modify_ns),
-            _time(mask & MASK_CHANGE, change_s, change_ns),
-            _time(mask & MASK_BIRTH, birth_s, birth_ns),
+            access_s * _SECOND + access_ns if mask & MASK_ACCESS else None,
+            modify_s * _SECOND + modify_ns if mask & MASK_MODIFY else None,
+            change_s * _SECOND + change_ns if mask & MASK_CHANGE else None,
+            birth_s * _SECOND + birth_ns if mask & MASK_BIRTH else None,
         )  # fmt: skip
-        offset += record_size
+        offset = end

@@ -5,10 +5,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+# In a listing many entries are of the same second.
+@lru_cache(maxsize=4096)
 def _calendar(seconds: int) -> str | None:
     # By addition, for the years before 1970 too; None outside the years 1 to 9999.
     try:
