@@ -25,13 +25,15 @@ def run(argv: list[str]) -> int:
             reconfigure(errors="backslashreplace")
     arguments = make_parser().parse_args(argv)
 
+    from explorer.cli.interrupt import interruptible
     from explorer.cli.output import print_error, print_json
     from explorer.core.errors import ExplorerError
     from explorer.core.messages import describe
 
     try:
-        code = _command(arguments.command)(arguments)
-        sys.stdout.flush()
+        with interruptible():
+            code = _command(arguments.command)(arguments)
+            sys.stdout.flush()
     except ExplorerError as error:
         print_error(describe(error))
         if arguments.json:

@@ -108,8 +108,8 @@ def long_lines(rows: Sequence[bytes]) -> Iterator[str]:
     """Rows as ``ls -l`` shows them, in columns; times are UTC."""
     widths = [0] * 7
     for at in range(0, len(rows), 1000):
-        columns = zip(*(row.split(b"\0") for row in rows[at : at + 1000]), strict=False)
-        longest = (max(map(len, column)) for column in columns)
+        table = zip(*(row.split(b"\0") for row in rows[at : at + 1000]), strict=False)
+        longest = (max(map(len, column)) for column in table)
         widths = list(map(max, widths, longest))
     template = " ".join(f"%{width}s" for width in widths[1:])
     for row in rows:
