@@ -7,6 +7,7 @@ Nothing is imported before it is known which: a command shall not wait for a win
 
 from __future__ import annotations
 
+import os
 import sys
 
 COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "self-test"})
@@ -17,6 +18,11 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     # No argument, or only an image: the window. An image named like a command is ./ls.
     if not arguments or (len(arguments) == 1 and is_image(arguments[0])):
+        # A mistyped command is told of here, not in a window or for want of one.
+        if arguments and not os.path.lexists(arguments[0]):
+            from explorer.cli.main import refuse_missing
+
+            return refuse_missing(arguments[0])
         from explorer.app.start import start
 
         return start(arguments)

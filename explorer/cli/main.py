@@ -53,6 +53,16 @@ def run(argv: list[str]) -> int:
     return code
 
 
+def refuse_missing(path: str) -> int:
+    """Say that what stands alone is neither a command nor an image; returns the exit code."""
+    from explorer.cli.output import print_error
+    from explorer.core.errors import SourceError, host_path
+    from explorer.core.messages import describe
+
+    print_error(describe(SourceError("source.missing", path=host_path(path))))
+    return codes.SOURCE
+
+
 def _command(name: str) -> Callable[[Namespace], int]:
     """The function of a command; only what it needs is imported."""
     if name == "cp":

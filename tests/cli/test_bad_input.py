@@ -45,6 +45,15 @@ def test_the_source(run: Run, tmp_path: Path) -> None:
     one_line(run("ls", evil), 3, "evil\\x1b[2J\\n.img")
 
 
+def test_neither_a_command_nor_an_image(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    one_line(run("lss"), 3, "lss", "no such file")
+    one_line(run(tmp_path / "none.img"), 3, "none.img", "no such file")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_rights(run: Run, tmp_path: Path) -> None:
     path = make_empty(tmp_path / "secret.img", 4096)

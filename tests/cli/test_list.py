@@ -18,7 +18,7 @@ from explorer.cli.arguments import make_parser
 from explorer.core.names import show_name
 from explorer.core.times import iso_time, short_time
 from tests.cli.conftest import ROOT
-from tests.trees import LONGEST_NAME, noise
+from tests.trees import LONGEST_NAME, make_empty, noise, run_tool
 from tests.trees import ROOT as IS_ROOT
 
 if TYPE_CHECKING:
@@ -88,6 +88,58 @@ def test_folders_are_listed_below_one_another(run: Run, ext4: Path) -> None:
 def test_an_empty_folder_is_listed(run: Run, ext4: Path) -> None:
     assert run("ls", ext4, "/empty folder").output == b""
     assert run("ls", "-R", ext4, "/empty folder").lines == ["/empty folder:"]
+
+
+def test_empty_folders_have_their_line(
+    run: Run, tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    top = tmp_path / "top"
+    for folder in ("a/a1", "a/a2/a21", "b", "c/c1"):
+        (top / folder).mkdir(parents=True)
+    (top / "c" / "file").touch()
+    image = make_empty(tmp_path / "image", 8 << 20)
+    run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", top, image)
+    lines = run("ls", "-R", unchanged(image)).lines
+    below = {
+        "/": ["a", "b", "c", "lost+found"],
+        "/a": ["a1", "a2"], "/a/a1": [], "/a/a2": ["a21"], "/a/a2/a21": [], "/b": [],
+        "/c": ["c1", "file"], "/c/c1": [], "/lost+found": [],
+    }  # fmt: skip
+    found = {}
+    for block in "\n".join(lines).split("\n\n"):
+        head, *names = block.splitlines()
+        assert head.endswith(":")
+        found[head[:-1]] = names
+    assert found == below
+    # Each stands before what is in it.
+    order = list(found)
+    for path in order[1:]:
+        assert order.index(os.path.dirname(path)) < order.index(path)
+
+
+def test_a_large_folder_is_one_table(
+    run: Run, tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    count = 2500
+    for number in range(count):
+        file = top / f"{number:04} \t"
+        file.touch()
+        file.chmod(0o644)
+        # The last one alone needs the widest column.
+        if number == count - 1:
+            os.truncate(file, 1 << 20)
+        os.utime(file, (number * 54321, number * 54321))
+    image = make_empty(tmp_path / "image", 16 << 20)
+    run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", top, image)
+    lines = run("ls", "-l", unchanged(image)).lines[:-1]
+    owner = f"{os.geteuid()} {os.getegid()}"
+    assert lines == [
+        f"-rw-r--r-- 1 {owner} {1 << 20 if number == count - 1 else 0:7} "
+        f"{short_time(number * 54321 * 10**9)} {number:04} \\t"
+        for number in range(count)
+    ]
 
 
 def test_a_long_listing(run: Run, ext4: Path, tree: Path) -> None:
