@@ -101,7 +101,7 @@ def settle(qtbot: QtBot, window: MainWindow) -> None:
         here = window.location
         if here is None or here.session.state is not State.OPEN:
             return False
-        model = window.contents_model
+        model = window.browser.contents_model
         return here.volume is None or (model.location == here and not model.loading)
 
     qtbot.waitUntil(settled, timeout=WAIT_MS)

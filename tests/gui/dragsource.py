@@ -26,18 +26,18 @@ window.open_path(image)
 
 def step() -> None:
     """Goes on as soon as it can: first to the folder, then to the selection."""
-    here, model = window.location, window.contents_model
-    if window.contents.selected_count():
+    here, model = window.location, window.browser.contents_model
+    if window.browser.contents.selected_count():
         return
     path = folder.encode()
     if here is None or model.location is None or model.loading:
         return
     if here.path != path:
-        window.go(here._replace(path=path))
+        window.navigation.go(here._replace(path=path))
     elif model.rowCount():
-        window.contents.selectAll()
-        place = window.contents.visualRect(model.index(0, 0)).center()
-        point = window.contents.viewport().mapToGlobal(QPoint(40, place.y()))
+        window.browser.contents.selectAll()
+        place = window.browser.contents.visualRect(model.index(0, 0)).center()
+        point = window.browser.contents.viewport().mapToGlobal(QPoint(40, place.y()))
         print(json.dumps([point.x(), point.y()]), flush=True)
 
 

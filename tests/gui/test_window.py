@@ -24,6 +24,7 @@ from tests.gui.conftest import WAIT_MS, settle
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
+    from explorer.ui.extraction import Selection
     from explorer.ui.window import MainWindow
     from tests.gui.conftest import OpenWindow
 
@@ -35,7 +36,7 @@ ALT = Qt.KeyboardModifier.AltModifier
 def go(qtbot: QtBot, window: MainWindow, path: bytes) -> None:
     here = window.location
     assert here is not None
-    window.go(here._replace(path=path))
+    window.navigation.go(here._replace(path=path))
     settle(qtbot, window)
 
 
@@ -51,21 +52,27 @@ def wait_for(qtbot: QtBot, window: MainWindow, path: bytes) -> None:
 
 
 def select(window: MainWindow, *names: bytes) -> None:
-    window.contents.clearSelection()
-    selection = window.contents.selectionModel()
+    window.browser.contents.clearSelection()
+    selection = window.browser.contents.selectionModel()
     for name in names:
-        row = window.contents_model.row_of(name)
+        row = window.browser.contents_model.row_of(name)
         assert row is not None
-        index = window.contents_model.index(row, 0)
+        index = window.browser.contents_model.index(row, 0)
         flag = selection.SelectionFlag
         selection.setCurrentIndex(index, flag.Select | flag.Rows)
 
 
+def selection(window: MainWindow) -> Selection:
+    chosen = window.browser.selection()
+    assert chosen is not None
+    return chosen
+
+
 def press(qtbot: QtBot, window: MainWindow, key: Qt.Key, modifiers: Qt.KeyboardModifier) -> None:
     window.activateWindow()
-    window.contents.setFocus()
-    qtbot.waitUntil(window.contents.hasFocus, timeout=WAIT_MS)
-    QTest.keyClick(window.contents, key, modifiers)
+    window.browser.contents.setFocus()
+    qtbot.waitUntil(window.browser.contents.hasFocus, timeout=WAIT_MS)
+    QTest.keyClick(window.browser.contents, key, modifiers)
     settle(qtbot, window)
 
 
@@ -74,13 +81,13 @@ def test_an_image_with_one_volume_opens_at_its_root(
 ) -> None:
     window = open_window(ext4_image)
     assert path_of(window) == b"/"
-    qtbot.waitUntil(lambda: "free of" in window.system_label.text(), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: "free of" in window.status.system.text(), timeout=WAIT_MS)
     assert window.windowTitle() == "ext4.img - ext4 - [Read-only]"
-    assert window.system_label.text().startswith("ext4 · ")
-    assert window.items_label.text() == "9 items"
-    qtbot.waitUntil(lambda: bool(window.written_label.text()), timeout=WAIT_MS)
-    assert window.written_label.text() == "Bytes written to the source: 0"
-    assert window.tree.currentIndex().data().startswith("sample")
+    assert window.status.system.text().startswith("ext4 · ")
+    assert window.status.items.text() == "9 items"
+    qtbot.waitUntil(lambda: bool(window.status.written.text()), timeout=WAIT_MS)
+    assert window.status.written.text() == "Bytes written to the source: 0"
+    assert window.browser.tree.currentIndex().data().startswith("sample")
     assert not window.banner.isVisible()
 
 
@@ -88,26 +95,28 @@ def test_folders_are_walked_by_keyboard(
     open_window: OpenWindow, qtbot: QtBot, ext4_image: Path
 ) -> None:
     window = open_window(ext4_image)
-    window.contents.select_name(b"folder")
+    window.browser.contents.select_name(b"folder")
     press(qtbot, window, Qt.Key.Key_Return, NONE)
     assert path_of(window) == b"/folder"
-    assert window.tree.currentIndex().data() == "folder"
-    window.contents.select_name(b"below")
+    assert window.browser.tree.currentIndex().data() == "folder"
+    window.browser.contents.select_name(b"below")
     press(qtbot, window, Qt.Key.Key_Return, NONE)
     assert path_of(window) == b"/folder/below"
     press(qtbot, window, Qt.Key.Key_Backspace, NONE)
     assert path_of(window) == b"/folder"
-    assert window.contents_model.name(window.contents.currentIndex().row()) == b"below"
+    assert (
+        window.browser.contents_model.name(window.browser.contents.currentIndex().row()) == b"below"
+    )
     press(qtbot, window, Qt.Key.Key_Up, ALT)
     assert path_of(window) == b"/"
     for expected in (b"/folder", b"/folder/below", b"/folder", b"/"):
         press(qtbot, window, Qt.Key.Key_Left, ALT)
         assert path_of(window) == expected
-    assert not window.back_action.isEnabled()
+    assert not window.commands.back.isEnabled()
     press(qtbot, window, Qt.Key.Key_Right, ALT)
     assert path_of(window) == b"/folder"
     press(qtbot, window, Qt.Key.Key_F5, NONE)
-    assert window.contents_model.rowCount() == 3
+    assert window.browser.contents_model.rowCount() == 3
 
 
 def test_links_lead_to_where_they_point(
@@ -120,16 +129,16 @@ def test_links_lead_to_where_they_point(
         (b"out", b"/folder/below", b"deep.txt"),
     ):
         go(qtbot, window, b"/links")
-        row = window.contents_model.row_of(link)
+        row = window.browser.contents_model.row_of(link)
         assert row is not None
-        window.contents.opened.emit(row)
+        window.browser.contents.opened.emit(row)
         wait_for(qtbot, window, path)
         if name:
-            assert window.selected_names() == [name]
+            assert selection(window).names == [name]
     go(qtbot, window, b"/links")
-    row = window.contents_model.row_of(b"dangling")
+    row = window.browser.contents_model.row_of(b"dangling")
     assert row is not None
-    window.contents.opened.emit(row)
+    window.browser.contents.opened.emit(row)
     qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
     assert "no such file" in window.banner.text
     assert path_of(window) == b"/links"
@@ -138,18 +147,18 @@ def test_links_lead_to_where_they_point(
 def test_a_path_can_be_typed(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
     window = open_window(ext4_image)
     for typed, path in (("/folder/below", b"/folder/below"), ("..", b"/folder"), ("/", b"/")):
-        window.path_action.trigger()
+        window.commands.edit_path.trigger()
         assert window.path_bar.edit.isVisible()
         assert window.path_bar.edit.text() == path_of(window).decode()
         window.path_bar.edit.setText(typed)
         QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Return)
         wait_for(qtbot, window, path)
         assert not window.path_bar.edit.isVisible()
-    window.path_action.trigger()
+    window.commands.edit_path.trigger()
     window.path_bar.edit.setText("/nowhere")
     QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Return)
     qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
-    window.path_action.trigger()
+    window.commands.edit_path.trigger()
     QTest.keyClick(window.path_bar.edit, Qt.Key.Key_Escape)
     assert not window.path_bar.edit.isVisible()
 
@@ -158,23 +167,27 @@ def test_the_tree_leads_too(open_window: OpenWindow, qtbot: QtBot, ext4_image: P
     window = open_window(ext4_image)
     here = window.location
     assert here is not None
-    index = window.tree_model.reveal(here._replace(path=b"/many/Alpha"))
-    window.tree.setCurrentIndex(index)
+    index = window.browser.tree_model.reveal(here._replace(path=b"/many/Alpha"))
+    window.browser.tree.setCurrentIndex(index)
     settle(qtbot, window)
     assert path_of(window) == b"/many/Alpha"
-    assert window.contents_model.rowCount() == 0
-    window.tree.setCurrentIndex(window.tree_model.reveal(Location(here.session, None, b"/")))
+    assert window.browser.contents_model.rowCount() == 0
+    window.browser.tree.setCurrentIndex(
+        window.browser.tree_model.reveal(Location(here.session, None, b"/"))
+    )
     assert window.location == Location(here.session, None, b"/")
-    assert window.volumes.isVisible()
-    assert window.items_label.text() == "1 volumes"
-    window.volumes.activated.emit(window.tree_model.index(0, 0, window.volumes.rootIndex()))
+    assert window.browser.volumes.isVisible()
+    assert window.status.items.text() == "1 volumes"
+    window.browser.volumes.activated.emit(
+        window.browser.tree_model.index(0, 0, window.browser.volumes.rootIndex())
+    )
     settle(qtbot, window)
     assert path_of(window) == b"/"
 
 
 def test_what_is_selected_is_shown(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
     window = open_window(ext4_image)
-    preview = window.preview
+    preview = window.browser.preview
     select(window, b"readme.txt")
     qtbot.waitUntil(lambda: preview.text == TEXT, timeout=WAIT_MS)
     select(window, b"latin.txt")
@@ -187,7 +200,7 @@ def test_what_is_selected_is_shown(open_window: OpenWindow, qtbot: QtBot, ext4_i
     qtbot.waitUntil(lambda: preview.message == "Directory", timeout=WAIT_MS)
     select(window, b"readme.txt", b"empty")
     qtbot.waitUntil(lambda: preview.message == "2 entries selected", timeout=WAIT_MS)
-    assert window.items_label.text() == "9 items · 2 selected, 920 bytes"
+    assert window.status.items.text() == "9 items · 2 selected, 920 bytes"
     go(qtbot, window, b"/links")
     select(window, b"absolute")
     qtbot.waitUntil(lambda: preview.message == "→ /folder/below", timeout=WAIT_MS)
@@ -198,8 +211,8 @@ def test_bytes_are_read_as_they_come_in_sight(
 ) -> None:
     window = open_window(ext4_image)
     go(qtbot, window, b"/folder")
-    view = window.preview.hex
-    window.preview.setCurrentWidget(view)
+    view = window.browser.preview.hex
+    window.browser.preview.setCurrentWidget(view)
     select(window, b"large.bin")
     qtbot.waitUntil(lambda: "No bytes" not in view.accessibleDescription(), timeout=WAIT_MS)
     data = large_bytes()
@@ -223,8 +236,8 @@ def test_properties_tell_everything(
 ) -> None:
     window = open_window(ext4_image)
     select(window, b"readme.txt")
-    window.properties_action.trigger()
-    properties = window.preview.properties
+    window.commands.properties.trigger()
+    properties = window.browser.preview.properties
     qtbot.waitUntil(lambda: "user.note" in dict(properties.rows), timeout=WAIT_MS)
     qtbot.waitUntil(lambda: "Mode" in dict(properties.rows), timeout=WAIT_MS)
     rows = dict(properties.rows)
@@ -244,11 +257,11 @@ def test_names_are_filtered(open_window: OpenWindow, qtbot: QtBot, ext4_image: P
     go(qtbot, window, b"/many")
     QTest.keyClicks(window.filter_edit, "file11")
     settle(qtbot, window)
-    assert window.contents_model.rowCount() == 11
-    assert "113 hidden by the filter" in window.items_label.text()
+    assert window.browser.contents_model.rowCount() == 11
+    assert "113 hidden by the filter" in window.status.items.text()
     go(qtbot, window, b"/folder")
     assert window.filter_edit.text() == ""
-    assert window.contents_model.rowCount() == 3
+    assert window.browser.contents_model.rowCount() == 3
 
 
 def test_extracting_shows_a_job(
@@ -256,7 +269,7 @@ def test_extracting_shows_a_job(
 ) -> None:
     window = open_window(ext4_image)
     select(window, b"folder", b"readme.txt")
-    job = window.extract(window.selected_names(), tmp_path)
+    job = window.extraction.begin(selection(window), tmp_path)
     assert window.jobs.isVisible()
     qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
     assert job.error is None
@@ -272,7 +285,8 @@ def test_what_could_not_be_copied_is_listed(
 ) -> None:
     (tmp_path / "readme.txt").write_text("mine")
     window = open_window(ext4_image)
-    job = window.extract([b"readme.txt", b"empty"], tmp_path)
+    select(window, b"readme.txt", b"empty")
+    job = window.extraction.begin(selection(window), tmp_path)
     qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
     assert job.errors == 1
     (view,) = window.jobs.views
@@ -289,7 +303,8 @@ def test_replacing_is_asked_first(
 ) -> None:
     (tmp_path / "readme.txt").write_text("mine")
     window = open_window(ext4_image)
-    window._extract_to([b"readme.txt"], tmp_path)
+    select(window, b"readme.txt")
+    window.extraction.extract(selection(window), tmp_path)
     (box,) = window.findChildren(QMessageBox)
     (button,) = [button for button in box.buttons() if button.text() == choice]
     QTest.mouseClick(button, LEFT)
@@ -302,15 +317,15 @@ def test_a_job_can_be_cancelled(
     open_window: OpenWindow, qtbot: QtBot, crowd_image: Path, tmp_path: Path
 ) -> None:
     window = open_window(crowd_image)
-    window.contents.selectAll()
-    job = window.extract(window.selected_names(), tmp_path)
+    window.browser.contents.selectAll()
+    job = window.extraction.begin(selection(window), tmp_path)
     qtbot.waitUntil(lambda: job.entries > 0, timeout=WAIT_MS)
     (view,) = window.jobs.views
     QTest.mouseClick(view._cancel, LEFT)
     qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
     assert job.cancelled
     assert view.state.startswith("Cancelled")
-    assert len(list(tmp_path.iterdir())) < window.contents_model.rowCount()
+    assert len(list(tmp_path.iterdir())) < window.browser.contents_model.rowCount()
 
 
 def test_other_programs_get_files(
@@ -318,8 +333,8 @@ def test_other_programs_get_files(
 ) -> None:
     window = open_window(ext4_image)
     go(qtbot, window, b"/odd")
-    window.contents.selectAll()
-    data = window.mime_data()
+    window.browser.contents.selectAll()
+    data = window.extraction.mime_data(selection(window))
     assert window.jobs.views == []
     assert data.hasFormat(URI_LIST)
     uris = bytes(data.data(URI_LIST).data()).decode("ascii").split("\r\n")
@@ -348,7 +363,7 @@ def test_copy_puts_files_on_the_clipboard(
     assert data.hasFormat(OWN_ENTRIES)
     (url,) = data.urls()
     assert Path(url.toLocalFile()).read_text(encoding="utf-8") == TEXT
-    window.copy_path_action.trigger()
+    window.commands.copy_path.trigger()
     assert QGuiApplication.clipboard().text() == "/readme.txt"
 
 
@@ -359,14 +374,14 @@ def test_a_locked_volume_says_why(open_window: OpenWindow, qtbot: QtBot, disk_im
     # Of its volumes one can be opened: it is.
     assert here.volume == 1
     for number, said in ((2, "encrypted"), (3, "no file system was recognised")):
-        window.go(here._replace(volume=number))
+        window.navigation.go(here._replace(volume=number))
         qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
         assert said in window.banner.text
-        assert window.contents_model.rowCount() == 0
-    window.go(here)
+        assert window.browser.contents_model.rowCount() == 0
+    window.navigation.go(here)
     settle(qtbot, window)
     assert not window.banner.isVisible()
-    assert window.contents_model.rowCount() == 9
+    assert window.browser.contents_model.rowCount() == 9
 
 
 @pytest.mark.parametrize(
@@ -404,7 +419,7 @@ def test_a_lost_engine_can_be_started_again(
     QTest.mouseClick(window.banner._button, LEFT)
     settle(qtbot, window)
     assert path_of(window) == b"/folder"
-    assert window.contents_model.rowCount() == 3
+    assert window.browser.contents_model.rowCount() == 3
     assert not window.banner.isVisible()
 
 
@@ -417,12 +432,12 @@ def test_several_sources_stand_side_by_side(
     window.open_path(bytes(disk_image))
     qtbot.waitUntil(lambda: window.location != first, timeout=WAIT_MS)
     settle(qtbot, window)
-    assert window.tree_model.rowCount() == 2
-    window.close_action.trigger()
+    assert window.browser.tree_model.rowCount() == 2
+    window.commands.close.trigger()
     settle(qtbot, window)
     assert window.location == first
-    assert window.tree_model.rowCount() == 1
-    window.close_action.trigger()
+    assert window.browser.tree_model.rowCount() == 1
+    window.commands.close.trigger()
     assert window.location is None
     assert window.start_page.isVisible()
 
@@ -447,15 +462,15 @@ def test_an_image_can_be_dropped(window: MainWindow, qtbot: QtBot, ext4_image: P
     assert window.windowTitle().startswith("ext4.img - ")
     # The window does not open what is dragged out of it, nor extract it to look.
     select(window, b"readme.txt")
-    assert not drop(window, window.mime_data())
+    assert not drop(window, window.extraction.mime_data(selection(window)))
     assert window.jobs.views == []
 
 
 def test_recent_images_are_offered(open_window: OpenWindow, qtbot: QtBot, ext4_image: Path) -> None:
     window = open_window(ext4_image)
-    actions = window._recent_menu.actions()
+    actions = window.recent.actions()
     assert [action.text() for action in actions] == [str(ext4_image)]
-    window.close_action.trigger()
+    window.commands.close.trigger()
     actions[0].trigger()
     settle(qtbot, window)
     assert window.windowTitle().startswith("ext4.img - ")
