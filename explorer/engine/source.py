@@ -6,36 +6,30 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from explorer.core.errors import (
-    ExplorerError,
-    ExportError,
     KernelError,
     RecordError,
     UnknownFormat,
     VolumeError,
     host_path,
 )
-from explorer.core.names import show_name
+from explorer.engine.export import export
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from explorer.volumes import ImageDisk
 from explorer.wire.frames import EXIT_KERNEL_ENDED
 from explorer.wire.messages import (
-    EXPORT_LIMIT,
     LINKS_LIMIT,
     RANGE_LIMIT,
     Counters,
     Entries,
-    EntryFailed,
     EntryRead,
     Export,
-    Exported,
     LinksRead,
     ListDirectory,
     Listed,
@@ -43,7 +37,6 @@ from explorer.wire.messages import (
     Message,
     OpenSource,
     OpenVolume,
-    Progress,
     RangeRead,
     ReadCounters,
     ReadEntry,
@@ -64,12 +57,11 @@ if TYPE_CHECKING:
 
     from explorer.core.volume import Volume
     from explorer.engine.server import Answer
-    from explorer.kernel import Directory, ExportFailure, ExportResult, Mount
+    from explorer.kernel import Mount
     from explorer.volumes import MountedVolume
 
 LISTING_BATCH = 1 << 17
 """Bytes of records sent at once: what a window decodes in a few milliseconds."""
-PROGRESS_SECONDS = 0.1
 
 
 class Source:
@@ -127,7 +119,7 @@ class Source:
             case ReadRange(volume, path, offset, length):
                 return self._read_range(volume, path, offset, length)
             case Export():
-                return self._export(message, answer)
+                return export(self._mount(message.volume), message, answer)
             case ReadCounters():
                 return self._read_counters()
             case ReadLog(position):
@@ -223,109 +215,3 @@ class Source:
         return Counters(
             now.read_requests, now.read_bytes, written, now.write_errors, now.overlay_bytes
         )
-
-    # ---- Exporting
-
-    def _export(self, request: Export, answer: Answer) -> Exported:
-        if len(request.paths) > EXPORT_LIMIT:
-            raise RecordError("record.message", message="Export", reason="too many paths")
-        mount = self._mount(request.volume)
-        try:
-            target = os.open(request.destination, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ExportError(
-                "export.missing-folder",
-                path=host_path(request.destination),
-                reason=error.strerror,
-            ) from error
-        report = _Report(answer)
-        try:
-            directory: Directory | None = None
-            with ExitStack() as opened:
-                for path in request.paths:
-                    parent, name = split_path(path)
-                    if directory is None or directory.path != parent:
-                        opened.close()
-                        directory = opened.enter_context(mount.open_directory(parent))
-                    report.begin(path)
-                    try:
-                        report.end(
-                            directory.export(
-                                name or b".",
-                                target,
-                                name or b".",
-                                contents=not name,
-                                # Another's files need root's rights; pipes need none.
-                                owner=os.geteuid() == 0,
-                                special=True,
-                                overwrite=request.replace,
-                                progress=report.progress,
-                                failed=report.failed,
-                            )
-                        )
-                    except KernelError as error:
-                        if error.code == "kernel.ended":
-                            raise
-                        report.fail(path, error)
-        finally:
-            os.close(target)
-        return Exported(report.entries, report.written, report.errors)
-
-
-class _Report:
-    """Adds up the exports of one request and tells the window."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self._path = b""
-        self._told = 0.0
-        self.entries = 0
-        self.written = 0
-        self.errors = 0
-
-    def begin(self, path: bytes) -> None:
-        self._answer.check()
-        self._path = path
-
-    def progress(self, now: ExportResult) -> bool:
-        """Tells it, now and then; returns whether to stop."""
-        moment = time.monotonic()
-        if moment - self._told >= PROGRESS_SECONDS and not self._answer.cancelled:
-            self._told = moment
-            self._answer.send(
-                Progress(
-                    self.entries + now.entries,
-                    self.written + now.bytes,
-                    self.errors + now.errors,
-                )
-            )
-        return self._answer.cancelled
-
-    def failed(self, failure: ExportFailure) -> None:
-        path = self._path
-        if failure.path:
-            path = path.rstrip(b"/") + b"/" + failure.path
-        error: ExplorerError
-        if failure.host:
-            error = ExportError("export.target", path=show_name(path), reason=failure.reason)
-        else:
-            error = KernelError(
-                errno=failure.errno,
-                name=failure.name,
-                call=failure.operation,
-                reason=failure.reason,
-                path=show_name(path),
-            )
-        if not self._answer.cancelled:
-            self._answer.send(EntryFailed(path, error))
-
-    def fail(self, path: bytes, error: KernelError) -> None:
-        """An entry that could not even be begun."""
-        self.entries += 1
-        self.errors += 1
-        self._answer.send(EntryFailed(path, error))
-
-    def end(self, result: ExportResult) -> None:
-        self.entries += result.entries
-        self.written += result.bytes
-        self.errors += result.errors

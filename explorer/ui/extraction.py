@@ -91,7 +91,10 @@ class Extraction(QObject):
             translate("Extraction", "%n of them exist in that folder.", None, len(existing)),
             parent=self._window,
         )
-        box.setInformativeText("\n".join(show_name(name) for name in existing[:LISTED_NAMES]))
+        lines = [show_name(name) for name in existing[:LISTED_NAMES]]
+        if any(os.path.isdir(join_path(target, name)) for name in existing):  # noqa: PTH112 - bytes
+            lines += ["", translate("Extraction", "Folders are merged, and this is about files.")]
+        box.setInformativeText("\n".join(lines))
         replace = box.addButton(
             translate("Extraction", "Replace"), QMessageBox.ButtonRole.DestructiveRole
         )

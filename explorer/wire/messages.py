@@ -125,7 +125,7 @@ class Export:
     destination: bytes
     """A folder of the host that exists."""
     replace: bool
-    """Replace files that exist; otherwise they are reported and left."""
+    """Replace files that exist; otherwise they are reported and left. Folders are merged with."""
 
 
 @dataclass(frozen=True, slots=True)

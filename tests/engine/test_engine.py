@@ -260,6 +260,52 @@ def test_existing_files_are_kept_unless_asked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "readme.txt"]
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_folders_that_exist_are_merged(
+    engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path, replace: bool
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "deep.txt").write_text("mine")
+    (folder / "below" / "more").write_text("mine too")
+    # A folder where a file belongs is in the way of both.
+    (folder / "large.bin").mkdir()
+    engine.open(ext4_image)
+    (request,) = engine.send(Export(0, (b"/folder", b"/many"), bytes(tmp_path), replace))
+    parts, end = engine.collect(request, Exported)
+    failed = {part.path for part in parts if isinstance(part, EntryFailed)}
+    kept = {b"/folder/below/deep.txt"}
+    assert failed == {b"/folder/large.bin"} | (set() if replace else kept)
+    assert end.errors == len(failed)
+    deep = "mine" if not replace else (tree / "folder/below/deep.txt").read_text()
+    assert (folder / "below" / "deep.txt").read_text() == deep
+    assert (folder / "below" / "more").read_text() == "mine too"
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in (tree / "folder").iterdir()
+    }
+    # Folder and contents, each once.
+    copied = [*(tree / "folder").rglob("*"), *(tree / "many").rglob("*")]
+    assert end.entries == len(copied) + 2
+    same(tree / "many", tmp_path / "many")
+
+
+def test_a_link_is_no_folder_to_merge_with(
+    engine: EngineProcess, ext4_image: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    destination = tmp_path / "destination"
+    destination.mkdir()
+    (destination / "folder").symlink_to(elsewhere)
+    engine.open(ext4_image)
+    for replace in (False, True):
+        (request,) = engine.send(Export(0, (b"/folder",), bytes(destination), replace))
+        parts, end = engine.collect(request, Exported)
+        assert [part.path for part in parts if isinstance(part, EntryFailed)] == [b"/folder"]
+        assert end.errors == 1
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_a_missing_destination_is_said(
     engine: EngineProcess, ext4_image: Path, tmp_path: Path
 ) -> None:

@@ -204,6 +204,7 @@ def test_what_is_selected_is_shown(open_window: OpenWindow, qtbot: QtBot, ext4_i
     go(qtbot, window, b"/links")
     select(window, b"absolute")
     qtbot.waitUntil(lambda: preview.message == "→ /folder/below", timeout=WAIT_MS)
+    assert dict(preview.properties.rows)["Target"] == "/folder/below"
 
 
 def test_bytes_are_read_as_they_come_in_sight(
@@ -302,15 +303,18 @@ def test_replacing_is_asked_first(
     open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tmp_path: Path, choice: str, text: str
 ) -> None:
     (tmp_path / "readme.txt").write_text("mine")
+    (tmp_path / "folder").mkdir()
     window = open_window(ext4_image)
-    select(window, b"readme.txt")
+    select(window, b"readme.txt", b"folder")
     window.extraction.extract(selection(window), tmp_path)
     (box,) = window.findChildren(QMessageBox)
+    assert "Folders are merged" in box.informativeText()
     (button,) = [button for button in box.buttons() if button.text() == choice]
     QTest.mouseClick(button, LEFT)
     qtbot.waitUntil(lambda: bool(window.jobs.views), timeout=WAIT_MS)
     qtbot.waitUntil(lambda: not window.jobs.running, timeout=WAIT_MS)
     assert (tmp_path / "readme.txt").read_text() == text
+    assert (tmp_path / "folder" / "large.bin").read_bytes() == large_bytes()
 
 
 def test_a_job_can_be_cancelled(
