@@ -4,8 +4,8 @@
 #
 # Builds the kernel image: build-kernel.sh SOURCE BUILD IMAGE CONFIG...
 #
-# SOURCE is a tree of Linux, which is read and never written.  Beside the tree of
-# links and kbuild's objects, BUILD/kernel holds the log of the last build.
+# SOURCE is a tree of Linux, which is read and never written.  BUILD/kernel
+# holds the tree of links, kbuild's objects in it, and the log of the last build.
 # Called by the Makefile, in the folder liblkl.
 set -eu
 # The caller's make is another one.
@@ -15,7 +15,9 @@ source=$1 build=$2 image=$3
 shift 3
 work=$build/kernel
 tree=$work/tree
-objects=$work/objects
+# Inside the tree: kbuild then uses relative paths only, and neither the image
+# nor what ccache knows depends on where the checkout stands.
+objects=$tree/objects
 log=$work/build.log
 mkdir -p "$work"
 # Two builds in one folder would spoil each other: the second waits and finds
@@ -36,8 +38,7 @@ fail() {
 compiler=$CC
 if command -v ccache >/dev/null; then
 	compiler="ccache $CC"
-	# Other checkouts of the same files shall find the same objects.
-	export CCACHE_BASEDIR="$build" CCACHE_NOHASHDIR=1
+	export CCACHE_NOHASHDIR=1
 fi
 
 # Everything that the image depends on; the source by its version, for it is
@@ -58,8 +59,8 @@ if [ -f "$image" ] && [ "$(cat "$work/key" 2>/dev/null)" = "$key" ]; then
 fi
 
 stage TREE "Linux $version with arch/lkl"
-rm -rf "$tree"
 mkdir -p "$tree/arch" "$objects"
+find "$tree" "$tree/arch" -maxdepth 1 -type l -delete
 for entry in "$source"/* "$source"/arch/*; do
 	name=${entry#"$source"/}
 	[ "$name" = arch ] || ln -s "$(realpath "$entry")" "$tree/$name"
