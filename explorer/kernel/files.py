@@ -9,9 +9,8 @@ link is followed. Objects are used by one thread at a time, different ones by di
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExportError, RecordError
@@ -94,8 +93,7 @@ def decode_xattrs(records: bytes | memoryview) -> dict[bytes, bytes]:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class ExportFailure:
+class ExportFailure(NamedTuple):
     """An entry that an export could not keep whole."""
 
     path: bytes
@@ -112,8 +110,7 @@ class ExportFailure:
     """Whether the host refused it, rather than the image."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExportResult:
+class ExportResult(NamedTuple):
     """What an export did."""
 
     entries: int

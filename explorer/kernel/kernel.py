@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from explorer.core.entries import (
     MASK_ACCESS,
@@ -79,8 +77,7 @@ class DiskTarget(DiskSource, Protocol):
         """Take all of ``buffer`` at ``offset``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Partition:
+class Partition(NamedTuple):
     """A partition as the kernel found it."""
 
     number: int
@@ -92,8 +89,7 @@ class Partition:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DiskStatistics:
+class DiskStatistics(NamedTuple):
     """What the kernel asked of a disk so far."""
 
     read_requests: int
@@ -107,8 +103,7 @@ class DiskStatistics:
     """Memory held by the overlay."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(NamedTuple):
     """How full a file system is, in bytes."""
 
     size: int
@@ -227,6 +222,9 @@ class Kernel:
     @cached_property
     def image_sha256(self) -> str:
         """The kernel image's SHA-256, in hexadecimal."""
+        # It loads OpenSSL, for which a listing shall not wait.
+        import hashlib
+
         with self.image.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from explorer.core.errors import ExplorerError, host_path
 
@@ -19,8 +19,7 @@ SAMPLE = "sample.img"
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(NamedTuple):
     """One build of the Linux Kernel Library."""
 
     library: Path

@@ -13,7 +13,7 @@ file system in the Linux source.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 RECOVERED = re.compile(
     r"EXT4-fs .*(recovery complete|orphan inodes? deleted|truncates? cleaned up)"
@@ -26,8 +26,7 @@ RECOVERED = re.compile(
 """What the file systems log when they had something to bring in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One way to mount."""
 
     options: str = ""

@@ -13,8 +13,7 @@ The layouts are from the formats' own descriptions, named at each probe: mostly 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.volumes.window import show_text
 
@@ -35,8 +34,7 @@ BYTE_ORDER = "byte-order"
 DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(NamedTuple):
     """What a volume holds."""
 
     content: str
@@ -134,8 +132,7 @@ def _bcachefs(volume: Window) -> Recognised | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Magic:
+class _Magic(NamedTuple):
     """A format that its magic alone tells, at offsets from the start or (negative) the end."""
 
     content: str
@@ -804,7 +801,7 @@ def iter_recognised(volume: Window) -> Iterator[Recognised]:
     for probe in PROBES:
         found = probe(volume)
         if found is not None:
-            yield replace(found, label=found.label.strip())
+            yield found._replace(label=found.label.strip())
 
 
 def recognise(volume: Window) -> Recognised | None:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from explorer.core.names import show_name
 
@@ -67,8 +66,9 @@ class Window:
 
     def uuid(self, offset: int) -> str:
         """A UUID in the order of its text; empty when it is all zeros."""
-        raw = self.at(offset, 16)
-        return str(UUID(bytes=raw)) if any(raw) else ""
+        text = self.at(offset, 16).hex()
+        parts = (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
+        return "-".join(parts) if text.strip("0") else ""
 
 
 def show_text(raw: bytes, encoding: str) -> str:
