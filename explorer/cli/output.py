@@ -111,12 +111,14 @@ def long_lines(rows: Sequence[bytes]) -> Iterator[str]:
         table = zip(*(row.split(b"\0") for row in rows[at : at + 1000]), strict=False)
         longest = (max(map(len, column)) for column in table)
         widths = list(map(max, widths, longest))
-    template = " ".join(f"%{width}s" for width in widths[1:])
+    template = " ".join(f"%{width}s" for width in widths[1:]) + " %s"
     for row in rows:
         name, _, rest = row.partition(b"\0")
-        columns = rest.decode().split("\0")
-        shown = " -> ".join([show_name(name), *columns[6:]])
-        yield f"{template % tuple(columns[:6])} {shown}"
+        mode, links, uid, gid, size, time, *target = rest.decode().split("\0")
+        shown = show_name(name)
+        if target:
+            shown = f"{shown} -> {target[0]}"
+        yield template % (mode, links, uid, gid, size, time, shown)
 
 
 def stat_lines(

@@ -117,6 +117,25 @@ def test_empty_folders_have_their_line(
         assert order.index(os.path.dirname(path)) < order.index(path)
 
 
+def test_a_folder_that_is_not_entered_is_told_of(
+    run: Run, tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    top = tmp_path / "top"
+    for folder in ("a/inside", "b", "c"):
+        (top / folder).mkdir(parents=True)
+    image = make_empty(tmp_path / "image", 8 << 20)
+    run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", top, image)
+    # A folder that stands in itself, as only a damaged file system has it.
+    run_tool("debugfs", "-w", "-R", "link a a/again", image)
+    found = run("ls", "-R", unchanged(image))
+    assert found.code == 1
+    assert len(found.errors.splitlines()) == 1
+    assert "/a/again" in found.errors
+    heads = {line for line in found.lines if line.startswith("/")}
+    assert heads == {"/:", "/a:", "/a/inside:", "/b:", "/c:", "/lost+found:"}
+    assert {"again", "inside"} <= set(found.lines)
+
+
 def test_a_large_folder_is_one_table(
     run: Run, tmp_path: Path, unchanged: Callable[[Path], Path]
 ) -> None:
