@@ -4,7 +4,7 @@
 
 The order: a look whether there is a screen at all; the folders; the crash log, so that whatever
 follows leaves a trace; Qt; settings; the window; and last the images named as arguments, each in
-an engine of its own.
+an engine of its own. What an earlier window left that was killed is removed meanwhile.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, TextIO
 
 import appdirs
@@ -48,6 +49,7 @@ def start(argv: list[str]) -> int:
     from PySide6.QtCore import QTimer
     from PySide6.QtWidgets import QApplication
 
+    from explorer.ui.dragout.folder import remove_left_folders
     from explorer.ui.icons import application_icon
     from explorer.ui.plurals import EnglishPlurals
     from explorer.ui.window import MainWindow
@@ -64,6 +66,7 @@ def start(argv: list[str]) -> int:
     window.show()
     for path in argv:
         window.open_path(path)
+    Thread(target=remove_left_folders, daemon=True).start()
 
     # Ctrl+C in the terminal closes the window; Python sees a signal only while it runs.
     for number in (signal.SIGINT, signal.SIGTERM):

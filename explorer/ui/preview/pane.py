@@ -230,8 +230,10 @@ class PreviewPane(QTabWidget):
         target = read.targets[0] if read.targets else None
         if target is not None:
             self._show_message(f"→ {show_name(target)}")
-            title = QCoreApplication.translate("Properties", "Target")
-            self.properties.add_rows([(title, show_name(target))])
+            translate = QCoreApplication.translate
+            title = translate("Properties", "Target")
+            rows = [(title, show_name(target))]
+            self.properties.add_rows(rows, after=translate("Properties", "Type"))
 
     def _take_head(self, read: RangeRead) -> None:
         assert self._entry is not None

@@ -119,9 +119,11 @@ class PropertiesView(QScrollArea):
             self._add_row(form, title, text)
         self.setWidget(page)
 
-    def add_rows(self, rows: Rows) -> None:
-        """Shows more rows below the others."""
-        self.set_rows([*self._rows, *rows])
+    def add_rows(self, rows: Rows, after: str = "") -> None:
+        """Shows more rows below the others, or right below the one titled ``after``."""
+        titles = [title for title, _ in self._rows]
+        place = titles.index(after) + 1 if after in titles else len(titles)
+        self.set_rows([*self._rows[:place], *rows, *self._rows[place:]])
 
     @staticmethod
     def _add_row(form: QFormLayout, title: str, text: str) -> None:
