@@ -40,8 +40,14 @@ def main() -> int:
             print(error, file=sys.stderr)
             code = EXIT_PROTOCOL
         # A thread that hangs in the kernel must not outlive the window.
-        enforcer = Timer(END_SECONDS, os._exit, [EXIT_HANGS])
+        enforcer = Timer(END_SECONDS, _end_hanging)
         enforcer.daemon = True
         enforcer.start()
         server.stop()
     return code
+
+
+def _end_hanging() -> None:
+    """Says where each thread is, and ends."""
+    faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
+    os._exit(EXIT_HANGS)

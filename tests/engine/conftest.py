@@ -22,3 +22,5 @@ def engine() -> Iterator[EngineProcess]:
     """A real engine, asked over its pipe; it must end by itself and in order."""
     with EngineProcess() as process:
         yield process
+        # Shown beside a test that fails.
+        print(process.story())

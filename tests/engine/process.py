@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from explorer.core.entries import Entry, iter_entries
+from explorer.core.errors import ExplorerError
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
     REPLIES,
@@ -17,8 +22,10 @@ from explorer.wire.messages import (
     Failed,
     ListDirectory,
     Listed,
+    LogRead,
     Message,
     OpenSource,
+    ReadLog,
     Ready,
     SourceOpened,
 )
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 END_SECONDS = 60
+ERRORS_LIMIT = 1 << 20
 Reply = TypeVar("Reply", bound=Message)
 
 
@@ -36,10 +44,14 @@ class EngineProcess:
     """A context manager that ends the engine by closing its pipe."""
 
     def __init__(self) -> None:
+        # Closed with the pipe, when its text is kept.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
+        self._said = b""
         self.process = subprocess.Popen(
             [sys.executable, "-W", "error", "-m", "explorer.engine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._errors,
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -60,16 +72,41 @@ class EngineProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            error.add_note(self.story())
         code = self.close()
-        assert kind is not None or code == 0
+        assert kind is not None or code == 0, self.story()
 
     def close(self) -> int:
         """Closes the pipe; returns the exit code."""
         if not self._sink.closed:
             self._sink.close()
-        code = self.process.wait(END_SECONDS)
+        try:
+            code = self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self.story())
+            raise
         self._source.close()
+        if not self._errors.closed:
+            self._read_errors()
+            self._errors.close()
         return code
+
+    def story(self) -> str:
+        """What a failure needs to be understood: how the engine is, what it and its kernel said."""
+        if not self._errors.closed:
+            self._read_errors()
+        said = self._said.decode("utf-8", "replace")
+        kernel = "unknown"
+        if self.process.poll() is None and not self._sink.closed:
+            # Nothing may be open yet, and the engine may end meanwhile.
+            with suppress(ExplorerError, EOFError, OSError):
+                kernel = self.ask(ReadLog(0), LogRead).payload.decode("utf-8", "replace")
+        return f"exit code: {self.process.poll()}\nengine:\n{said}\nkernel:\n{kernel}"
+
+    def _read_errors(self) -> None:
+        # By place: the engine writes at the file's own.
+        self._said = os.pread(self._errors.fileno(), ERRORS_LIMIT, 0)
 
     def send(self, *messages: Message) -> list[int]:
         """Sends requests in one piece; returns their numbers."""
@@ -87,9 +124,15 @@ class EngineProcess:
     def next_frame(self) -> Frame:
         """The next frame of whatever request; EOFError when there is none any more."""
         while (frame := self._reader.next_frame()) is None:
+            if not select.select([self._source], [], [], END_SECONDS)[0]:
+                # It hangs: its last words say where each of its threads is.
+                self.process.send_signal(signal.SIGABRT)
+                self.process.wait(END_SECONDS)
+                raise TimeoutError(self.story())
             piece = os.read(self._source.fileno(), 1 << 16)
             if not piece:
-                raise EOFError
+                self.process.wait(END_SECONDS)
+                raise EOFError(self.story())
             self._reader.feed(piece)
         return frame
 
