@@ -93,7 +93,10 @@ class Extraction(QObject):
         )
         lines = [show_name(name) for name in existing[:LISTED_NAMES]]
         if any(os.path.isdir(join_path(target, name)) for name in existing):  # noqa: PTH112 - bytes
-            lines += ["", translate("Extraction", "Folders are merged: the choice is for the files.")]
+            lines += [
+                "",
+                translate("Extraction", "Folders are merged: the choice is for the files."),
+            ]
         box.setInformativeText("\n".join(lines))
         replace = box.addButton(
             translate("Extraction", "Replace"), QMessageBox.ButtonRole.DestructiveRole
