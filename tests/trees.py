@@ -208,14 +208,8 @@ def mount_facts(mount: Mount, start: bytes = b"/") -> dict[bytes, Facts]:
 
 
 def _hash(mount: Mount, path: bytes) -> str:
-    digest = hashlib.sha256()
-    buffer = bytearray(_MIB)
-    offset = 0
     with mount.open_file(path) as file:
-        while count := file.read_into(offset, buffer):
-            digest.update(memoryview(buffer)[:count])
-            offset += count
-    return digest.hexdigest()
+        return file.sha256().hex()
 
 
 # ---- Comparing ---------------------------------------------------------------------------------

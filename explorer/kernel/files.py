@@ -34,6 +34,7 @@ BATCH_SIZE = 256 * 1024
 _XATTRS_SIZE = 512 * 1024
 _XATTR_HEAD = Struct("<II")
 _WHOLE_FILE = 2**64 - 1
+_HASH_PIECE = 1024 * 1024
 
 
 class _Handle:
@@ -334,6 +335,19 @@ class File(_Handle):
         """At most ``length`` bytes from ``offset``, fewer only at the end."""
         buffer = bytearray(length)
         return bytes(memoryview(buffer)[: self.read_into(offset, buffer)])
+
+    def sha256(self) -> bytes:
+        """The digest of all of it."""
+        # Brings OpenSSL, which most commands do without.
+        import hashlib
+
+        digest = hashlib.sha256()
+        buffer = memoryview(bytearray(_HASH_PIECE))
+        offset = 0
+        while count := self.read_into(offset, buffer):
+            digest.update(buffer[:count])
+            offset += count
+        return digest.digest()
 
     def copy_to_fd(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
-import hashlib
 import lzma
 import os
 import re
@@ -141,14 +140,8 @@ def _escape(raw: bytes) -> str:
 
 
 def _hash(mount: Mount, path: bytes) -> str:
-    digest = hashlib.sha256()
-    buffer = bytearray(_PIECE)
-    offset = 0
     with mount.open_file(path) as file:
-        while count := file.read_into(offset, buffer):
-            digest.update(memoryview(buffer)[:count])
-            offset += count
-    return digest.hexdigest()
+        return file.sha256().hex()
 
 
 def _line(mount: Mount, path: bytes, entry: Entry) -> str:
