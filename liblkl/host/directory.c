@@ -47,6 +47,14 @@ bool name_is_safe(const char *name, size_t length)
 		 (length == 1 || (length == 2 && name[1] == '.')));
 }
 
+#define SECOND 1000000000u
+
+/* ext4 passes on 30 bits of nanoseconds as they are stored. */
+static int64_t seconds_of(const struct lkl_statx_timestamp *time)
+{
+	return time->tv_sec + time->tv_nsec / SECOND;
+}
+
 int stat_entry(struct lkl_kernel *kernel, int directory, const char *name,
 	       struct lkl_stat *stat, uint64_t *mount)
 {
@@ -79,16 +87,33 @@ int stat_entry(struct lkl_kernel *kernel, int directory, const char *name,
 	    .device_minor = statx.stx_dev_minor,
 	    .special_major = statx.stx_rdev_major,
 	    .special_minor = statx.stx_rdev_minor,
-	    .access_seconds = statx.stx_atime.tv_sec,
-	    .modify_seconds = statx.stx_mtime.tv_sec,
-	    .change_seconds = statx.stx_ctime.tv_sec,
-	    .birth_seconds = statx.stx_btime.tv_sec,
-	    .access_nanoseconds = statx.stx_atime.tv_nsec,
-	    .modify_nanoseconds = statx.stx_mtime.tv_nsec,
-	    .change_nanoseconds = statx.stx_ctime.tv_nsec,
-	    .birth_nanoseconds = statx.stx_btime.tv_nsec,
+	    .access_seconds = seconds_of(&statx.stx_atime),
+	    .modify_seconds = seconds_of(&statx.stx_mtime),
+	    .change_seconds = seconds_of(&statx.stx_ctime),
+	    .birth_seconds = seconds_of(&statx.stx_btime),
+	    .access_nanoseconds = statx.stx_atime.tv_nsec % SECOND,
+	    .modify_nanoseconds = statx.stx_mtime.tv_nsec % SECOND,
+	    .change_nanoseconds = statx.stx_ctime.tv_nsec % SECOND,
+	    .birth_nanoseconds = statx.stx_btime.tv_nsec % SECOND,
 	};
 	return 0;
+}
+
+/* A damaged image may say a type that is none. */
+static uint8_t known_type(uint8_t type)
+{
+	switch (type) {
+	case LKL_DT_FIFO:
+	case LKL_DT_CHR:
+	case LKL_DT_DIR:
+	case LKL_DT_BLK:
+	case LKL_DT_REG:
+	case LKL_DT_LNK:
+	case LKL_DT_SOCK:
+		return type;
+	default:
+		return LKL_DT_UNKNOWN;
+	}
 }
 
 /* The record of one entry that getdents64 gave. */
@@ -110,11 +135,11 @@ static size_t put_entry(struct lkl_kernel *kernel, int directory,
 		    stat_entry(kernel, directory, record_name(record),
 			       &record->stat, NULL);
 	if (record->error) {
-		record->type = dirent->d_type;
+		record->type = known_type(dirent->d_type);
 		record->stat.inode = dirent->d_ino;
 		record->stat.mask = LKL_STATX_INO;
 	} else {
-		record->type = type_of_mode(record->stat.mode);
+		record->type = known_type(type_of_mode(record->stat.mode));
 	}
 	return record->record_size;
 }
@@ -131,7 +156,7 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 	for (;;) {
 		size_t space = (size - filled) / SPACE_PER_DIRENT;
 		const unsigned char *dirents;
-		int64_t got;
+		int64_t before, got;
 
 		if (space > DIRENTS_MOST)
 			space = DIRENTS_MOST;
@@ -139,6 +164,7 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 		if (filled && space < DIRENTS_LEAST)
 			return (int64_t)filled;
 		dirents = start + size - space;
+		before = lkl_sys_lseek(kernel, directory, 0, LKL_SEEK_CUR);
 		got = lkl_sys_getdents64(kernel, directory,
 					 start + size - space, (uint32_t)space);
 		if (got == 0)
@@ -146,6 +172,12 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 		/* What stands in the way will be met again by the next call. */
 		if (got < 0)
 			return filled ? (int64_t)filled : got;
+		/*
+		 * UDF stays at the entry before a damaged one, and would give
+		 * it for ever.
+		 */
+		if (lkl_sys_lseek(kernel, directory, 0, LKL_SEEK_CUR) == before)
+			return filled ? (int64_t)filled : -EUCLEAN;
 		for (int64_t at = 0; at < got;) {
 			const struct lkl_linux_dirent64 *dirent =
 			    (const void *)(dirents + at);

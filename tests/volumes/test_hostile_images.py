@@ -232,3 +232,51 @@ def test_a_damaged_image_is_read_or_refused(
     assert (listed in (codes.SOURCE, codes.VOLUME)) == (copied in (codes.SOURCE, codes.VOLUME))
     assert {path.name for path in tmp_path.iterdir()} <= {"damaged.img", "copy"}
     assert not list(target.rglob("*.part"))
+
+
+# ---- Single damages, each of which once took a whole folder ------------------------------------
+
+
+def test_a_udf_folder_ends_where_it_is_damaged(
+    whole: Callable[[str], Path], tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    # Linux' UDF stays at the entry before a damaged one, and gives it again for ever.
+    image = tmp_path / "udf.img"
+    content = bytearray(whole("udf").read_bytes())
+    # ECMA-167 part 4, section 14.4: 38 bytes before the name and its compression, the first of
+    # which are the tag's number.
+    entry = content.index(b"file05.txt") - 39
+    assert content[entry : entry + 2] == b"\x01\x01"
+    content[entry] ^= 0xFF
+    image.write_bytes(content)
+    unchanged(image)
+    listed, errors = run_program("ls", "-R", image)
+    assert listed == codes.SOME_FAILED
+    assert "/folder:" in errors
+    copied, errors = run_program("cp", "-r", image, "/", tmp_path / "copy")
+    assert copied == codes.SOME_FAILED
+    assert (tmp_path / "copy" / "folder" / "file04.txt").is_file()
+    assert (tmp_path / "copy" / "noise").read_bytes() == noise(90_000, 1)
+
+
+@pytest.mark.parametrize("stored", [0x3B9ACA00, 0x3FFFFFFF, 0x3FFFFFFE])
+def test_nanoseconds_beyond_a_second(
+    stored: int,
+    whole: Callable[[str], Path],
+    tmp_path: Path,
+    unchanged: Callable[[Path], Path],
+) -> None:
+    # ext4 passes 30 bits on as they are stored; the largest two are utimensat's "now" and "as is".
+    image = tmp_path / "ext4.img"
+    run_tool("cp", whole("ext4"), image)
+    commands = tmp_path / "commands"
+    commands.write_text(
+        f"set_inode_field /empty mtime_extra {stored << 2:#x}\n"
+        "set_inode_field /empty mtime @1700000000\n"
+    )
+    run_tool("debugfs", "-w", "-f", commands, image)
+    unchanged(image)
+    assert run_program("ls", "-l", image) == (codes.DONE, "")
+    assert run_program("cp", "-r", image, "/", tmp_path / "copy") == (codes.DONE, "")
+    wanted = 1_700_000_000 * 10**9 + stored
+    assert (tmp_path / "copy" / "empty").stat().st_mtime_ns == wanted
