@@ -50,6 +50,12 @@ static noinline void LKL_ABI run_kernel_thread(void *arg)
 	lkl_host(sem_down, task->thread.sem);
 	if (lkl_cpu_ended(&lkl_cpu))
 		return;
+	if (!task->thread.fn) {
+		/* Dismissed.  Once this is seen, the task is gone. */
+		__atomic_store_n(&task->thread.entering, false,
+				 __ATOMIC_RELEASE);
+		return;
+	}
 	lkl_take_over(task, &leave);
 	task->thread.fn(task->thread.arg);
 	/* Only process 1 gets here, from its exec; the others do_exit(). */
@@ -83,6 +89,7 @@ int copy_thread(struct task_struct *task, const struct kernel_clone_args *args)
 
 	task->thread.fn = args->fn;
 	task->thread.arg = args->fn_arg;
+	task->thread.entering = true;
 	task->thread.sem = lkl_host(sem_alloc);
 	if (!task->thread.sem)
 		return -ENOMEM;
@@ -90,12 +97,24 @@ int copy_thread(struct task_struct *task, const struct kernel_clone_args *args)
 	if (error) {
 		lkl_host(sem_free, task->thread.sem);
 		task->thread.sem = NULL;
+		task->thread.fn = NULL;
 	}
 	return error;
 }
 
+/* The fork failed after its host thread was made, which waits for the CPU. */
+static void dismiss(struct task_struct *task)
+{
+	task->thread.fn = NULL;
+	lkl_host(sem_up, task->thread.sem);
+	while (__atomic_load_n(&task->thread.entering, __ATOMIC_ACQUIRE))
+		cpu_relax();
+}
+
 void arch_release_task_struct(struct task_struct *task)
 {
+	if (task->thread.fn && task->thread.entering)
+		dismiss(task);
 	if (task->thread.sem && !task->thread.borrowed)
 		lkl_host(sem_free, task->thread.sem);
 }
