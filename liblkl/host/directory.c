@@ -6,6 +6,7 @@
 #include "record.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define STATX_MNT_ID 0x1000
@@ -144,10 +145,43 @@ static size_t put_entry(struct lkl_kernel *kernel, int directory,
 	return record->record_size;
 }
 
+/*
+ * What one getdents64 gave.  At a damaged entry UDF and JFS stay at the one
+ * before it, and give that for ever: twice the same is the end, and the first
+ * time was one too many.  The place alone says nothing, for ext4's is a hash
+ * that many names may share; and asking for it by lseek makes ext4 forget which
+ * of them it has given.
+ */
+struct step {
+	int64_t got;   /* 0: none yet */
+	size_t filled; /* by the steps before */
+	/* Of the first entry: */
+	int64_t next; /* the place after it */
+	uint64_t inode;
+	char name[256];
+};
+
+static void take_first(struct step *step,
+		       const struct lkl_linux_dirent64 *dirent)
+{
+	step->next = dirent->d_off;
+	step->inode = dirent->d_ino;
+	snprintf(step->name, sizeof(step->name), "%s",
+		 (const char *)dirent + DIRENT_NAME_OFFSET);
+}
+
+static bool same_step(const struct step *one, const struct step *other)
+{
+	return one->got == other->got && one->next == other->next &&
+	       one->inode == other->inode &&
+	       strcmp(one->name, other->name) == 0;
+}
+
 int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 			   void *buffer, size_t size)
 {
 	unsigned char *start = buffer;
+	struct step last = {.got = 0};
 	size_t filled = 0;
 
 	if ((uintptr_t)buffer % RECORD_ALIGNMENT)
@@ -156,7 +190,7 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 	for (;;) {
 		size_t space = (size - filled) / SPACE_PER_DIRENT;
 		const unsigned char *dirents;
-		int64_t before, got;
+		struct step step;
 
 		if (space > DIRENTS_MOST)
 			space = DIRENTS_MOST;
@@ -164,21 +198,19 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 		if (filled && space < DIRENTS_LEAST)
 			return (int64_t)filled;
 		dirents = start + size - space;
-		before = lkl_sys_lseek(kernel, directory, 0, LKL_SEEK_CUR);
-		got = lkl_sys_getdents64(kernel, directory,
-					 start + size - space, (uint32_t)space);
-		if (got == 0)
+		step.filled = filled;
+		step.got = lkl_sys_getdents64(
+		    kernel, directory, start + size - space, (uint32_t)space);
+		if (step.got == 0)
 			return (int64_t)filled;
 		/* What stands in the way will be met again by the next call. */
-		if (got < 0)
-			return filled ? (int64_t)filled : got;
-		/*
-		 * UDF stays at the entry before a damaged one, and would give
-		 * it for ever.
-		 */
-		if (lkl_sys_lseek(kernel, directory, 0, LKL_SEEK_CUR) == before)
-			return filled ? (int64_t)filled : -EUCLEAN;
-		for (int64_t at = 0; at < got;) {
+		if (step.got < 0)
+			return filled ? (int64_t)filled : step.got;
+		take_first(&step, (const void *)dirents);
+		if (same_step(&step, &last))
+			return last.filled ? (int64_t)last.filled : -EUCLEAN;
+		last = step;
+		for (int64_t at = 0; at < step.got;) {
 			const struct lkl_linux_dirent64 *dirent =
 			    (const void *)(dirents + at);
 
