@@ -23,6 +23,17 @@ TEXTS: dict[str, str] = {
     "source.changed": "{path}: the file became shorter while it was open",
     # Images
     "image.unsupported-format": "{path}: {format} cannot be read yet; convert it to a raw image",
+    "image.corrupt": "{path}: damaged: {structure} at byte {offset}: {reason}",
+    "image.feature": "{path}: {feature} cannot be read",
+    "image.missing-part": "{path}: its {role} {name} is missing; put it beside the image",
+    "image.consent": (
+        "{path}: names {name} as its {role}, which is not in its own folder; if that is right, "
+        "allow it with --allow-path {folder}"
+    ),
+    "image.passphrase-needed": "{path}: is encrypted; a passphrase is needed",
+    "image.passphrase-wrong": "{path}: the passphrase is wrong",
+    "image.snapshot-missing": "{path}: has no snapshot {wanted}; there are: {known}",
+    "image.member-missing": "{path}: holds several disks; choose one with --member: {known}",
     "image.unknown-name": "{format}: no such image format; known are {known}",
     "image.not-an-image": (
         "{path}: neither a partition table nor a file system was recognised in it"

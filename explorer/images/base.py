@@ -5,21 +5,44 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from explorer.core.extents import Extent, ExtentKind
+from explorer.images.files import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
-    from explorer.core.extents import Extent
+Fact = str | int | bool | list[str]
+"""Something that a format tells about an image, as ``info`` shows it."""
+
+
+class Piece(NamedTuple):
+    """Where the next bytes of an image come from."""
+
+    length: int
+    """Bytes; never 0."""
+    place: SourceFile | Image | None = None
+    """A file that holds them as they are, an image that decodes them, or None: they are zeros."""
+    position: int = 0
+    """Bytes from the start of ``place``."""
 
 
 class Image(ABC):
-    """An opened source: the bytes of a disk, to be read by position, from any thread."""
+    """An opened source: the bytes of a disk, to be read by position, from any thread.
+
+    A format says where bytes come from (:meth:`pieces`), and how to decode those that are not
+    stored as they are (:meth:`decode_into`). There is no way to write.
+    """
 
     format: ClassVar[str]
     """Name of the format, as in ``raw``."""
+
+    def __init__(self) -> None:
+        self._owned = ExitStack()
 
     @property
     @abstractmethod
@@ -37,16 +60,28 @@ class Image(ABC):
         return 512
 
     @abstractmethod
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fill all of ``buffer`` from ``offset``; the range must lie inside the disk.
+    def pieces(self, offset: int, length: int) -> Iterator[Piece]:
+        """Where the bytes of a range inside the disk come from, in order, covering it exactly.
 
-        Raises :exc:`ValueError` for a range outside, :exc:`ImageError` or :exc:`SourceError` when
-        the bytes cannot be had.
+        Raises :exc:`ImageError` where the image's own tables are wrong.
         """
 
-    @abstractmethod
-    def extents(self, offset: int, length: int) -> Iterator[Extent]:
-        """What the range holds: extents in order, without gaps, that cover it exactly."""
+    def decode_into(self, position: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` with bytes that this image must decode.
+
+        ``position`` is that of a :class:`Piece` that names this image, or within it. Raises
+        :exc:`ImageError` when the stored bytes are wrong.
+        """
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Fact]:
+        """What the format tells of this image, in the order to show it; keys are short words."""
+        return {}
+
+    @property
+    def parent(self) -> Image | None:
+        """The image that holds what this one does not, if there is one."""
+        return None
 
     def plain_file(self) -> int | None:
         """A descriptor whose bytes are the disk's, one for one, or None.
@@ -56,9 +91,43 @@ class Image(ABC):
         """
         return None
 
-    @abstractmethod
-    def close(self) -> None:
-        """Close the source; a second call does nothing."""
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill all of ``buffer`` from ``offset``; the range must lie inside the disk.
+
+        Raises :exc:`ValueError` for a range outside, :exc:`ImageError` or :exc:`SourceError` when
+        the bytes cannot be had.
+        """
+        self.check_range(offset, len(buffer))
+        if not buffer:
+            return
+        done = 0
+        for piece in self.pieces(offset, len(buffer)):
+            part = buffer[done : done + piece.length]
+            if piece.place is None:
+                part[:] = bytes(piece.length)
+            elif isinstance(piece.place, SourceFile):
+                piece.place.read_into(piece.position, part)
+            else:
+                piece.place.decode_into(piece.position, part)
+            done += piece.length
+
+    def extents(self, offset: int, length: int) -> Iterator[Extent]:
+        """How a range is had: extents in order, without gaps, that cover it exactly."""
+        self.check_range(offset, length)
+        if not length:
+            return
+        pending: Extent | None = None
+        for piece in self.pieces(offset, length):
+            following = _extent(offset, piece)
+            offset += piece.length
+            if pending is not None:
+                if _continues(pending, following):
+                    pending = pending._replace(length=pending.length + following.length)
+                    continue
+                yield pending
+            pending = following
+        if pending is not None:
+            yield pending
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from ``offset``, fewer than ``length`` only at the end of the disk."""
@@ -72,6 +141,14 @@ class Image(ABC):
         if offset < 0 or length < 0 or offset + length > self.size:
             raise ValueError(f"{length} bytes at {offset} are not in a disk of {self.size}")
 
+    def own(self, stack: ExitStack) -> None:
+        """Close what is in ``stack`` together with this image."""
+        self._owned.enter_context(stack)
+
+    def close(self) -> None:
+        """Close the source; a second call does nothing."""
+        self._owned.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -82,3 +159,31 @@ class Image(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _extent(offset: int, piece: Piece) -> Extent:
+    if piece.place is None:
+        return Extent(offset, piece.length, ExtentKind.ZERO)
+    if isinstance(piece.place, SourceFile):
+        descriptor = piece.place.descriptor()
+        if descriptor is not None:
+            return Extent(offset, piece.length, ExtentKind.DATA, descriptor, piece.position)
+    return Extent(offset, piece.length, ExtentKind.ENCODED)
+
+
+def _continues(before: Extent, after: Extent) -> bool:
+    if before.kind is not after.kind or before.descriptor != after.descriptor:
+        return False
+    return before.kind is not ExtentKind.DATA or before.position + before.length == after.position
+
+
+def clip_parent(parent: Image | None, offset: int, length: int) -> Iterator[Piece]:
+    """The pieces of a range that an image leaves to its parent: zeros beyond its end, or without.
+
+    A parent may be shorter than the image that names it, as after ``qemu-img resize``.
+    """
+    present = 0 if parent is None else max(0, min(length, parent.size - offset))
+    if parent is not None and present:
+        yield from parent.pieces(offset, present)
+    if present < length:
+        yield Piece(length - present)

@@ -5,24 +5,32 @@
 Each format looks at the first and last bytes and gives a score; the best one opens the source.
 Raw takes what no other wants. A container that is recognised but has no reader is refused by its
 name: read as raw it would only look like a disk of nonsense.
+
+A format's module is imported when it is needed: a listing shall not wait for all of them.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
 
-from explorer.core.errors import UnsupportedFeature, host_path
-from explorer.images.raw import RawImage
+from explorer.core.errors import UnsupportedFeature
+from explorer.images.files import Folder, HostFile, HostFolder, SourceFile
+from explorer.images.opening import Choices, Opening
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from explorer.images.base import Image
 
 HEAD_SIZE = 65536
 TAIL_SIZE = 512
+
+LIKELY = 50
+"""The score of a probe that goes by more than a magic number, or by less."""
+CERTAIN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +42,8 @@ class Ends:
     tail: bytes
     """The last :data:`TAIL_SIZE` bytes, or all."""
     size: int
-
-
-class Opener(Protocol):
-    """Opens a source of one format."""
-
-    def __call__(self, path: str | bytes | os.PathLike[str]) -> Image:
-        """Open it; raises :exc:`SourceError` or :exc:`ImageError`."""
+    name: bytes = b""
+    """The file's own name; only what the content cannot tell goes by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,112 @@ class Format:
     """An image format that can be read."""
 
     name: str
+    title: str
+    """For people."""
     probe: Callable[[Ends], int]
     """0: not this format; 1: only if nobody else wants it; 100: certain."""
-    open: Opener
+    opener: str
+    """``module:function`` below :mod:`explorer.images`; takes an :class:`Opening`."""
+
+    def open(self, opening: Opening) -> Image:
+        """Open a source; raises :exc:`SourceError` or :exc:`ImageError`."""
+        module, function = self.opener.split(":")
+        found = getattr(import_module(f"explorer.images.{module}"), function)
+        return cast("Callable[[Opening], Image]", found)(opening)
 
 
-FORMATS: tuple[Format, ...] = (Format("raw", lambda _ends: 1, RawImage),)
+def _magic(magic: bytes, offset: int = 0) -> Callable[[Ends], int]:
+    return lambda ends: CERTAIN if ends.head.startswith(magic, offset) else 0
+
+
+def _raw(_ends: Ends) -> int:
+    return 1
+
+
+def _qcow(version: bytes) -> Callable[[Ends], int]:
+    return _magic(b"QFI\xfb\0\0\0" + version)
+
+
+def _vhd(ends: Ends) -> int:
+    # A dynamic one begins with a copy of its footer. Before Virtual PC 2004 a footer had 511 bytes.
+    if ends.head.startswith(b"conectix"):
+        return CERTAIN
+    return CERTAIN - 1 if b"conectix" in (ends.tail[:8], ends.tail[1:9]) else 0
+
+
+def _vmdk(ends: Ends) -> int:
+    if ends.head.startswith((b"KDMV", b"COWD")):
+        return CERTAIN
+    # A descriptor by itself is a text file, which may begin with blank or other comment lines.
+    if ends.size <= HEAD_SIZE and b"# Disk DescriptorFile" in ends.head[:1024]:
+        return LIKELY
+    return 0
+
+
+def _dmg(ends: Ends) -> int:
+    # A trailer, which some writers put at the start.
+    return CERTAIN if ends.tail.startswith(b"koly") or ends.head.startswith(b"koly") else 0
+
+
+def _ova(ends: Ends) -> int:
+    # A tar archive whose first member is the description of the machine (DSP0243, section 5).
+    if not ends.head.startswith(b"ustar", 257):
+        return 0
+    return CERTAIN if ends.head[:100].split(b"\0")[0].lower().endswith(b".ovf") else 0
+
+
+def _bzip2(ends: Ends) -> int:
+    # "BZh", the block size, then the first block's number or the end's.
+    if ends.head[:3] != b"BZh" or ends.head[3:4] not in b"123456789":
+        return 0
+    return CERTAIN if ends.head[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90") else 0
+
+
+def _zstd(ends: Ends) -> int:
+    # RFC 8878: a frame, or a skippable frame before one, as pzstd and seekable writers have it.
+    if ends.head.startswith(b"\x28\xb5\x2f\xfd"):
+        return CERTAIN
+    return LIKELY if ends.head[1:4] == b"\x2a\x4d\x18" and ends.head[0] >> 4 == 5 else 0
+
+
+def _split(ends: Ends) -> int:
+    # Nothing in the bytes tells; the number that ends the name does, when others follow it.
+    return LIKELY if ends.name.endswith((b".001", b".000", b".aa")) else 0
+
+
+FORMATS: tuple[Format, ...] = (
+    Format("raw", "raw disk", _raw, "raw:open_raw"),
+    Format("split", "raw disk in several files", _split, "split:open_split"),
+    Format("qcow", "QCOW image", _qcow(b"\1"), "qcow1:open_qcow"),
+    Format(
+        "qcow2",
+        "QCOW2 image",
+        lambda ends: max(_qcow(b"\2")(ends), _qcow(b"\3")(ends)),
+        "qcow2:open_qcow2",
+    ),
+    Format("vdi", "VDI image", _magic(b"\x7f\x10\xda\xbe", 0x40), "vdi:open_vdi"),
+    Format("vhd", "VHD image", _vhd, "vhd:open_vhd"),
+    Format("vhdx", "VHDX image", _magic(b"vhdxfile"), "vhdx:open_vhdx"),
+    Format("vmdk", "VMDK image", _vmdk, "vmdk:open_vmdk"),
+    Format(
+        "parallels",
+        "Parallels image",
+        lambda ends: max(
+            _magic(b"WithoutFreeSpace")(ends),
+            _magic(b"WithouFreSpacExt")(ends),
+            LIKELY if b"<Parallels_disk_image" in ends.head[:1024] else 0,
+        ),
+        "parallels:open_parallels",
+    ),
+    Format("dmg", "Apple disk image (DMG)", _dmg, "dmg:open_dmg"),
+    Format("simg", "Android sparse image", _magic(b"\x3a\xff\x26\xed"), "simg:open_simg"),
+    Format("ova", "disks of an OVA appliance", _ova, "ova:open_ova"),
+    Format("ewf", "EWF image (E01)", _magic(b"EVF\x09\x0d\x0a\xff\x00"), "ewf:open_ewf"),
+    Format("gzip", "gzip-compressed image", _magic(b"\x1f\x8b\x08"), "compressed:open_gzip"),
+    Format("xz", "xz-compressed image", _magic(b"\xfd7zXZ\0"), "compressed:open_xz"),
+    Format("zstd", "zstd-compressed image", _zstd, "compressed:open_zstd"),
+    Format("bzip2", "bzip2-compressed image", _bzip2, "compressed:open_bzip2"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +166,26 @@ class _Container:
     title: str
     magic: bytes
     offset: int = 0
-    at_end: bool = False
 
 
 # Sources: the formats' own descriptions; for the compressors and archives, RFC 1952, RFC 8878,
 # the .xz, bzip2, lz4, 7z and zip format documents.
 _CONTAINERS: tuple[_Container, ...] = (
-    _Container("a QCOW2 image", b"QFI\xfb"),
     _Container("a QED image", b"QED\0"),
-    _Container("a VMDK image", b"KDMV"),
-    _Container("a VMDK image (ESX)", b"COWD"),
-    _Container("a VMDK descriptor", b"# Disk DescriptorFile"),
-    _Container("a VDI image", b"\x7f\x10\xda\xbe", 0x40),
-    _Container("a VHDX image", b"vhdxfile"),
-    _Container("a VHD image", b"conectix"),
-    _Container("a VHD image", b"conectix", 0, at_end=True),
-    _Container("an Apple disk image (DMG)", b"koly", 0, at_end=True),
     _Container("an encrypted Apple disk image", b"encrcdsa"),
     _Container("an Apple sparse image", b"sprs"),
-    _Container("a Parallels image", b"WithoutFreeSpace"),
-    _Container("a Parallels image", b"WithouFreSpacExt"),
     _Container("a Bochs image", b"Bochs Virtual HD Image"),
-    _Container("an EWF image (E01)", b"EVF\x09\x0d\x0a\xff\x00"),
     _Container("an EWF image (L01)", b"LVF\x09\x0d\x0a\xff\x00"),
     _Container("an EWF 2 image (Ex01)", b"EVF2\x0d\x0a\x81\x00"),
     _Container("an EWF 2 image (Lx01)", b"LEF2\x0d\x0a\x81\x00"),
     _Container("an AFF image", b"AFF10\r\n\0"),
-    _Container("an Android sparse image", b"\x3a\xff\x26\xed"),
     _Container("a partclone image", b"partclone-image"),
     _Container("an ntfsclone image", b"\0ntfsclone-image"),
     _Container("a WIM image", b"MSWIM\0\0\0"),
     _Container("a CHD image", b"MComprHD"),
     _Container("a CISO image", b"CISO\0"),
     _Container("a CD image with raw sectors", b"\0" + b"\xff" * 10 + b"\0"),
-    _Container("a gzip-compressed file", b"\x1f\x8b\x08"),
-    _Container("an xz-compressed file", b"\xfd7zXZ\0"),
-    _Container("a zstd-compressed file", b"\x28\xb5\x2f\xfd"),
     _Container("an lz4-compressed file", b"\x04\x22\x4d\x18"),
-    # "BZh", the block size, then the first block's or the end's number.
-    *(
-        _Container("a bzip2-compressed file", b"BZh" + level + block)
-        for level in (b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9")
-        for block in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
-    ),
     _Container("a 7-Zip archive", b"7z\xbc\xaf\x27\x1c"),
     _Container("a ZIP archive", b"PK\x03\x04"),
     _Container("a RAR archive", b"Rar!\x1a\x07"),
@@ -122,40 +202,80 @@ def format_names() -> list[str]:
 def recognise_container(ends: Ends) -> str:
     """What a source is that only a format of its own could read; empty for none."""
     for known in _CONTAINERS:
-        where = ends.tail if known.at_end else ends.head
-        if where.startswith(known.magic, known.offset):
+        if ends.head.startswith(known.magic, known.offset):
             return known.title
     return ""
 
 
-def _read_ends(image: RawImage) -> Ends:
+def read_ends(file: SourceFile, name: bytes = b"") -> Ends:
+    """What the probes look at."""
     return Ends(
-        image.read(0, HEAD_SIZE),
-        image.read(max(0, image.size - TAIL_SIZE), TAIL_SIZE),
-        image.size,
+        file.read(0, HEAD_SIZE),
+        file.read(max(0, file.size - TAIL_SIZE), TAIL_SIZE),
+        file.size,
+        name,
     )
 
 
-def open_image(path: str | bytes | os.PathLike[str], format_name: str | None = None) -> Image:
-    """Open a source with the format it has, or with the one the user insists on.
+def recognise_format(ends: Ends) -> Format:
+    """The format that wants a source most."""
+    return max(FORMATS, key=lambda known: known.probe(ends))
 
-    Raises :exc:`SourceError` when the host cannot open it, :exc:`UnsupportedFeature` for a
-    container without a reader or an unknown ``format_name``.
-    """
-    if format_name is not None:
-        for known in FORMATS:
-            if known.name == format_name:
-                return known.open(path)
-        raise UnsupportedFeature(
-            "image.unknown-name", format=format_name, known=", ".join(format_names())
-        )
-    with RawImage(path) as source:
-        ends = _read_ends(source)
-    best = max(FORMATS, key=lambda known: known.probe(ends))
+
+def find_format(name: str) -> Format:
+    """A format by its name; raises :exc:`UnsupportedFeature` when there is none."""
+    for known in FORMATS:
+        if known.name == name:
+            return known
+    raise UnsupportedFeature("image.unknown-name", format=name, known=", ".join(format_names()))
+
+
+def _choose(opening: Opening) -> Format:
+    if opening.choices.format is not None:
+        return find_format(opening.choices.format)
+    ends = read_ends(opening.file, opening.name)
+    best = recognise_format(ends)
     if best.probe(ends) <= 1:
         container = recognise_container(ends)
         if container:
             raise UnsupportedFeature(
-                "image.unsupported-format", path=host_path(path), format=container
+                "image.unsupported-format", path=opening.path, format=container
             )
-    return best.open(path)
+    return best
+
+
+def open_format(opening: Opening) -> Image:
+    """Open an image with the format it has, or with the one that was chosen for it.
+
+    Raises :exc:`SourceError`, or :exc:`ImageError`: :exc:`UnsupportedFeature` for a container
+    without a reader or an unknown name of a format, others as the format does.
+    """
+    with opening.stack as stack:
+        image = _choose(opening).open(opening)
+        image.own(stack.pop_all())
+    return image
+
+
+def open_image(
+    path: str | bytes | os.PathLike[str],
+    format_name: str | None = None,
+    choices: Choices | None = None,
+) -> Image:
+    """Open a source of the host; ``format_name`` is short for that choice alone.
+
+    Raises :exc:`SourceError` when the host cannot open it, else as :func:`open_format`.
+    """
+    if choices is None:
+        choices = Choices(format=format_name)
+    if choices.format is not None:
+        find_format(choices.format)
+    raw_path = os.fsencode(path)
+    folder, name = os.path.split(raw_path)
+    return open_file(HostFile(path), HostFolder(folder, choices.allowed), choices, name)
+
+
+def open_file(file: SourceFile, folder: Folder, choices: Choices, name: bytes = b"") -> Image:
+    """Open a file as an image, which closes it; the way in for files that are not the host's."""
+    opening = Opening(file=file, folder=folder, name=name, choices=choices, open_image=open_format)
+    opening.stack.callback(file.close)
+    return open_format(opening)

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from explorer.core.errors import SourceError
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
-from explorer.images.raw import RawImage
+from explorer.images.registry import open_image
 from tests.trees import noise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from explorer.images.base import Image
 
 SIZE = 1_000_001
 
@@ -33,13 +35,13 @@ def content() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def image(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawImage]:
+def image(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     path = tmp_path_factory.mktemp("raw") / "image"
     with path.open("wb") as file:
         file.write(content[:200_000])
         file.seek(800_000)
         file.write(content[800_000:])
-    with RawImage(path) as opened:
+    with open_image(path, "raw") as opened:
         yield opened
 
 
@@ -48,7 +50,7 @@ RANGES = st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)).map(sorted)
 
 @settings(deadline=None)
 @given(limits=RANGES)
-def test_a_range_is_read(limits: list[int], image: RawImage, content: bytes) -> None:
+def test_a_range_is_read(limits: list[int], image: Image, content: bytes) -> None:
     start, end = limits
     buffer = bytearray(end - start)
     image.read_into(start, memoryview(buffer))
@@ -58,7 +60,7 @@ def test_a_range_is_read(limits: list[int], image: RawImage, content: bytes) -> 
 @settings(deadline=None)
 @given(limits=RANGES)
 def test_extents_cover_a_range_and_tell_the_truth(
-    limits: list[int], image: RawImage, content: bytes
+    limits: list[int], image: Image, content: bytes
 ) -> None:
     start, end = limits
     at = start
@@ -72,19 +74,19 @@ def test_extents_cover_a_range_and_tell_the_truth(
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, SIZE + 1), (SIZE, 1), (2**63, 1)])
-def test_a_range_outside_is_refused(image: RawImage, offset: int, length: int) -> None:
+def test_a_range_outside_is_refused(image: Image, offset: int, length: int) -> None:
     with pytest.raises(ValueError, match="not in a disk"):
         image.read_into(offset, memoryview(bytearray(length)))
     with pytest.raises(ValueError, match="not in a disk"):
         list(image.extents(offset, length))
 
 
-def test_a_read_ends_with_the_disk(image: RawImage, content: bytes) -> None:
+def test_a_read_ends_with_the_disk(image: Image, content: bytes) -> None:
     assert image.read(SIZE - 3, 100) == content[-3:]
     assert image.read(SIZE + 3, 100) == b""
 
 
-def test_it_is_opened_for_reading_only(image: RawImage) -> None:
+def test_it_is_opened_for_reading_only(image: Image) -> None:
     descriptor = image.plain_file()
     assert descriptor is not None
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -94,7 +96,7 @@ def test_it_is_opened_for_reading_only(image: RawImage) -> None:
 
 def refused(path: Path | str) -> SourceError:
     with pytest.raises(SourceError) as caught:
-        RawImage(path)
+        open_image(path, "raw")
     assert str(path).rpartition("/")[2] in describe(caught.value)
     return caught.value
 
@@ -119,7 +121,7 @@ def test_no_right_to_read(tmp_path: Path) -> None:
 def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(8192))
-    with RawImage(path) as opened:
+    with open_image(path, "raw") as opened:
         os.truncate(path, 4096)
         with pytest.raises(SourceError) as caught:
             opened.read(0, 8192)
@@ -129,7 +131,7 @@ def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
 def test_a_closed_image_is_closed(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(bytes(512))
-    opened = RawImage(path)
+    opened = open_image(path, "raw")
     opened.close()
     opened.close()
     with pytest.raises(ValueError, match="closed"):

@@ -13,7 +13,7 @@ import pytest
 
 from explorer.core.errors import KernelError, SourceError
 from explorer.core.messages import describe
-from explorer.images.raw import RawImage
+from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from tests.trees import make_empty, noise, run_tool
 
@@ -96,7 +96,7 @@ def test_a_disk_of_callbacks_reads_the_same_as_a_file(
 ) -> None:
     path = tmp_path / "image"
     path.write_bytes(ext4)
-    with RawImage(unchanged(path)) as image:
+    with open_image(unchanged(path), "raw") as image:
         contents = []
         for source in (Memory(ext4), image):
             with kernel.add_disk(source) as disk, disk.mount("ext4") as mount:
@@ -140,7 +140,7 @@ def test_partitions_are_those_of_the_table(kernel: Kernel, tmp_path: Path) -> No
     # More than fit into one device number range of the kernel's driver.
     rows = "".join(f"start={2048 * (n + 1)}, size=2048\n" for n in range(24))
     run_tool("sfdisk", "-q", path, text=f"label: gpt\n{rows}")
-    with RawImage(path) as image, kernel.add_disk(image) as disk:
+    with open_image(path, "raw") as image, kernel.add_disk(image) as disk:
         found = [(one.number, one.start, one.size) for one in disk.partitions()]
     assert found == [(n + 1, (n + 1) * MIB, MIB) for n in range(24)]
 
@@ -151,7 +151,7 @@ def test_a_write_goes_nowhere_but_into_the_overlay(
     path = tmp_path / "image"
     path.write_bytes(ext4)
     library: Any = kernel.binding.library
-    with RawImage(unchanged(path)) as image:
+    with open_image(unchanged(path), "raw") as image:
         with kernel.add_disk(image) as disk, pytest.raises(KernelError):
             disk.mount("ext4", read_only=False)
         with kernel.add_disk(image, overlay_limit=8 * MIB) as disk:

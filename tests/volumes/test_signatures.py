@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.core.messages import WHY
-from explorer.images.raw import RawImage
+from explorer.images.registry import open_image
 from explorer.volumes.options import attempts
 from explorer.volumes.signatures import Recognised, iter_recognised, recognise
 from explorer.volumes.window import Window
@@ -71,7 +71,7 @@ OTHER_LABELS = {
 
 
 def look(path: Path) -> Recognised | None:
-    with RawImage(path) as image:
+    with open_image(path, "raw") as image:
         return recognise(Window(image.read, 0, image.size))
 
 
