@@ -9,10 +9,12 @@ system.
 
 from __future__ import annotations
 
+from explorer.kernel.devices import BlockDevice, Mount
 from explorer.kernel.files import Directory, ExportFailure, ExportResult, File, Walk
-from explorer.kernel.kernel import Disk, DiskSource, Kernel, Mount, Partition
+from explorer.kernel.kernel import Disk, DiskSource, Kernel, Partition
 
 __all__ = [
+    "BlockDevice",
     "Directory",
     "Disk",
     "DiskSource",

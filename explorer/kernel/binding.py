@@ -197,11 +197,10 @@ class Library(Protocol):
     def lkl_disk_partitions(
         self, kernel: CData, disk: int, partitions: CData, count: int
     ) -> int: ...
-    def lkl_mount_dev(
+    def lkl_mount_device(
         self,
         kernel: CData,
-        disk: int,
-        partition: int,
+        device: bytes,
         type: bytes,  # noqa: A002  # the header's word
         flags: int,
         options: CData | bytes,
@@ -256,6 +255,7 @@ class Library(Protocol):
     def lkl_sys_readlinkat(
         self, kernel: CData, dirfd: int, path: bytes, buffer: CData, size: int
     ) -> int: ...
+    def lkl_sys_ioctl(self, kernel: CData, fd: int, request: int, argument: CData) -> int: ...
     def lkl_sys_fstatfs(self, kernel: CData, fd: int, statfs: LklStatfs) -> int: ...
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Kernels, their disks and their mounts."""
+"""Kernels and their disks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from explorer.core.entries import (
     MASK_CHANGE,
     MASK_MODIFY,
     Entry,
-    FileType,
 )
 from explorer.core.errors import KernelError
 from explorer.kernel.binding import (
@@ -23,12 +22,11 @@ from explorer.kernel.binding import (
     LklDiskOperations,
     LklDiskStatistics,
     LklOptions,
-    LklStatfs,
     LklStatx,
     load,
 )
-from explorer.kernel.calls import Kept, c_path, make_error, show_log
-from explorer.kernel.files import Directory, File
+from explorer.kernel.calls import Kept, make_error, show_log
+from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,18 +37,12 @@ if TYPE_CHECKING:
     import cffi
 
     from explorer.kernel.binding import Binding, LklStatxTimestamp
+    from explorer.kernel.devices import Mount
 
     CData = cffi.FFI.CData
 
 _EIO = 5
 _PATH_SIZE = 4096
-_LINK_LIMIT = 40
-_LAST_MESSAGES = 8
-
-# include/uapi/asm-generic/unistd.h and include/uapi/linux/openat2.h
-_NR_OPENAT2 = 437
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_IN_ROOT = 0x10
 
 # Errors that a failed read of the disk can come out as, and about which the log may tell more.
 _READ_ERRORS = frozenset({"EIO", "EUCLEAN", "EBADMSG", "EINVAL", "ENODATA"})
@@ -101,13 +93,6 @@ class DiskStatistics(NamedTuple):
     """Rejected, or the overlay was full."""
     overlay_bytes: int
     """Memory held by the overlay."""
-
-
-class Capacity(NamedTuple):
-    """How full a file system is, in bytes."""
-
-    size: int
-    free: int
 
 
 class Kernel:
@@ -268,7 +253,7 @@ class Kernel:
         error = make_error(self._binding, -result, call, path)
         if error.name not in _READ_ERRORS or self._pointer is None:
             raise error
-        error.log[:] = self.messages_since(0)[-_LAST_MESSAGES:]
+        error.log[:] = self.messages_since(0)[-LAST_MESSAGES:]
         if self.state != "running" and error.number == _EIO:
             raise KernelError(
                 "kernel.ended",
@@ -450,33 +435,19 @@ class Disk:
         read_only: bool = True,
     ) -> Mount:
         """Mount the disk (partition 0) or a partition as file system ``kind``."""
-        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        return self.device(partition).mount(kind, options=options, read_only=read_only)
+
+    def device(self, partition: int = 0) -> BlockDevice:
+        """The disk (partition 0) or one of its partitions as a device of the kernel."""
+        kernel, ffi = self._kernel, self._kernel.binding.ffi
         path = ffi.new("char[]", _PATH_SIZE)
-        position = kernel.read_log()[1]
-        result = library.lkl_mount_dev(
-            kernel.pointer,
-            self.number,
-            partition,
-            kind.encode(),
-            library.LKL_MS_RDONLY if read_only else 0,
-            options.encode() if options else ffi.NULL,
-            path,
-            _PATH_SIZE,
+        length = kernel.check(
+            kernel.binding.library.lkl_disk_device(
+                kernel.pointer, self.number, partition, path, _PATH_SIZE
+            ),
+            "lkl_disk_device",
         )
-        try:
-            kernel.check(result, "mount")
-        except KernelError as error:
-            # Only what this mount had to say.
-            if error.code == "kernel.call":
-                error.log[:] = kernel.messages_since(position)[-_LAST_MESSAGES:]
-            raise
-        mount_point = ffi.string(path)
-        return Mount(
-            kernel,
-            mount_point if isinstance(mount_point, bytes) else b"",
-            kind,
-            kernel.messages_since(position),
-        )
+        return BlockDevice(kernel, bytes(ffi.buffer(path, length)))
 
     def close(self) -> None:
         """Remove the disk; nothing of it may be mounted. Nothing to do in a kernel that ended."""
@@ -497,174 +468,6 @@ class Disk:
         trace: TracebackType | None,
     ) -> None:
         # A disk still in use must not hide the error that led here.
-        with suppress(KernelError) if error else nullcontext():
-            self.close()
-
-
-class Mount:
-    """A mounted file system. A context manager that unmounts it.
-
-    Paths are bytes, from the file system's root, with or without a leading slash. Links are
-    resolved as if that root were the only one: an absolute link, or any number of ``..``, stays
-    inside.
-    """
-
-    def __init__(self, kernel: Kernel, mount_point: bytes, kind: str, messages: list[str]) -> None:
-        """Used by :meth:`Disk.mount`."""
-        self._kernel = kernel
-        self.messages = messages
-        """What the kernel said while it mounted."""
-        self._mount_point = mount_point
-        self._kind = kind
-        self._root: int | None = None
-        library = kernel.binding.library
-        self._root = kernel.check(
-            library.lkl_sys_openat(
-                kernel.pointer,
-                library.LKL_AT_FDCWD,
-                mount_point,
-                library.LKL_O_PATH | library.LKL_O_DIRECTORY | library.LKL_O_CLOEXEC,
-                0,
-            ),
-            "openat",
-            b"/",
-        )
-
-    @property
-    def kernel(self) -> Kernel:
-        """The kernel it is mounted in."""
-        return self._kernel
-
-    @property
-    def kind(self) -> str:
-        """The file system's name in the kernel."""
-        return self._kind
-
-    @property
-    def mount_point(self) -> bytes:
-        """Where it stands in the kernel's own tree."""
-        return self._mount_point
-
-    def _open(self, path: bytes, flags: int) -> int:
-        if self._root is None:
-            raise ValueError("it is not mounted any more")
-        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
-        text = ffi.new("char[]", c_path(path) or b"/")
-        how = ffi.new(
-            "uint64_t[3]",
-            [flags | library.LKL_O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS],
-        )
-        arguments = ffi.new(
-            "int64_t[6]",
-            [
-                self._root,
-                int(ffi.cast("intptr_t", text)),
-                int(ffi.cast("intptr_t", how)),
-                ffi.sizeof(how),
-                0,
-                0,
-            ],
-        )
-        return kernel.check(
-            library.lkl_syscall(kernel.pointer, _NR_OPENAT2, arguments), "openat2", path
-        )
-
-    def open_directory(self, path: bytes = b"/") -> Directory:
-        """Open a directory."""
-        library = self._kernel.binding.library
-        return Directory(
-            self._kernel, self._open(path, library.LKL_O_RDONLY | library.LKL_O_DIRECTORY), path
-        )
-
-    def open_file(self, path: bytes) -> File:
-        """Open a regular file, through links; raises :exc:`KernelError` for anything else."""
-        with self.open_directory(self._parent(path := self.resolve(path))) as parent:
-            return parent.open_file(self._name(path))
-
-    def stat(self, path: bytes, *, follow: bool = False) -> Entry:
-        """The entry at a path; a link's own unless ``follow``."""
-        library = self._kernel.binding.library
-        flags = library.LKL_O_PATH | (0 if follow else library.LKL_O_NOFOLLOW)
-        descriptor = self._open(path, flags)
-        try:
-            return self._kernel.stat_descriptor(descriptor, path)
-        finally:
-            self._kernel.close_descriptor(descriptor)
-
-    def read_link(self, path: bytes) -> bytes:
-        """A symbolic link's target."""
-        kernel, library = self._kernel, self._kernel.binding.library
-        descriptor = self._open(path, library.LKL_O_PATH | library.LKL_O_NOFOLLOW)
-        try:
-            buffer = kernel.binding.ffi.new("char[]", _PATH_SIZE)
-            length = kernel.check(
-                library.lkl_sys_readlinkat(kernel.pointer, descriptor, b"", buffer, _PATH_SIZE),
-                "readlinkat",
-                path,
-            )
-            return bytes(kernel.binding.ffi.buffer(buffer, length))
-        finally:
-            kernel.close_descriptor(descriptor)
-
-    def read_xattrs(self, path: bytes) -> dict[bytes, bytes]:
-        """The extended attributes of an entry, a link's own."""
-        with self.open_directory(self._parent(path)) as parent:
-            return parent.read_xattrs(self._name(path))
-
-    def resolve(self, path: bytes) -> bytes:
-        """A path to the same thing whose last part is no link."""
-        for _ in range(_LINK_LIMIT):
-            if self.stat(path).type != FileType.LINK:
-                return path
-            target = self.read_link(path)
-            path = target if target.startswith(b"/") else self._parent(path) + b"/" + target
-        # Let the kernel say that there are too many.
-        self.stat(path, follow=True)
-        return path
-
-    @staticmethod
-    def _parent(path: bytes) -> bytes:
-        return path.rstrip(b"/").rpartition(b"/")[0] or b"/"
-
-    @staticmethod
-    def _name(path: bytes) -> bytes:
-        return path.rstrip(b"/").rpartition(b"/")[2]
-
-    def capacity(self) -> Capacity:
-        """Size and free space."""
-        kernel = self._kernel
-        with self.open_directory() as root:
-            now = kernel.binding.new(LklStatfs)
-            kernel.check(
-                kernel.binding.library.lkl_sys_fstatfs(kernel.pointer, root.descriptor, now),
-                "fstatfs",
-                b"/",
-            )
-        unit = now.f_frsize or now.f_bsize
-        return Capacity(now.f_blocks * unit, now.f_bfree * unit)
-
-    def close(self) -> None:
-        """Unmount; a second call does nothing, nor does one in a kernel that ended."""
-        if self._root is None:
-            return
-        root, self._root = self._root, None
-        self._kernel.close_descriptor(root)
-        if self._kernel.state == "running":
-            self._kernel.check(
-                self._kernel.binding.library.lkl_umount(self._kernel.pointer, self._mount_point),
-                "umount",
-                self._mount_point,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
         with suppress(KernelError) if error else nullcontext():
             self.close()
 

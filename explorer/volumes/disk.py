@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from explorer.images.base import Image
-    from explorer.kernel.kernel import Kernel, Mount, Partition
+    from explorer.kernel.devices import Mount
+    from explorer.kernel.kernel import Kernel, Partition
     from explorer.volumes.options import Attempt
     from explorer.volumes.signatures import Recognised
 

@@ -318,26 +318,23 @@ int lkl_disk_partitions(struct lkl_kernel *kernel, int disk,
 
 /* ---- Mounts ------------------------------------------------------------ */
 
-int lkl_mount_dev(struct lkl_kernel *kernel, int disk, uint32_t partition,
-		  const char *type, uint32_t flags, const char *options,
-		  char *path, size_t size)
+int lkl_mount_device(struct lkl_kernel *kernel, const char *device,
+		     const char *type, uint32_t flags, const char *options,
+		     char *path, size_t size)
 {
+	const char *name = strrchr(device, '/');
 	char page[OPTIONS_SIZE] = {0};
-	char device[PATH_SIZE];
-	int result =
-	    lkl_disk_device(kernel, disk, partition, device, sizeof(device));
+	int result;
 
-	if (result < 0)
-		return result;
 	if (options) {
 		if (strlen(options) >= sizeof(page))
 			return -E2BIG;
 		strcpy(page, options);
 	}
 	/* "/mnt/vda1.0": no name is given twice. */
-	result =
-	    snprintf(path, size, "/mnt/%s.%" PRIu64, device + strlen("/dev/"),
-		     atomic_fetch_add(&kernel->mount_count, 1));
+	result = snprintf(path, size, "/mnt/%s.%" PRIu64,
+			  name ? name + 1 : device,
+			  atomic_fetch_add(&kernel->mount_count, 1));
 	if (result < 0 || (size_t)result >= size)
 		return -ERANGE;
 	result = (int)lkl_sys_mkdirat(kernel, LKL_AT_FDCWD, path, 0755);
@@ -350,6 +347,20 @@ int lkl_mount_dev(struct lkl_kernel *kernel, int disk, uint32_t partition,
 	if (result)
 		lkl_sys_unlinkat(kernel, LKL_AT_FDCWD, path, LKL_AT_REMOVEDIR);
 	return result;
+}
+
+int lkl_mount_dev(struct lkl_kernel *kernel, int disk, uint32_t partition,
+		  const char *type, uint32_t flags, const char *options,
+		  char *path, size_t size)
+{
+	char device[PATH_SIZE];
+	int result =
+	    lkl_disk_device(kernel, disk, partition, device, sizeof(device));
+
+	if (result < 0)
+		return result;
+	return lkl_mount_device(kernel, device, type, flags, options, path,
+				size);
 }
 
 int lkl_umount(struct lkl_kernel *kernel, const char *path)

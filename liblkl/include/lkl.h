@@ -182,6 +182,13 @@ int lkl_disk_partitions(struct lkl_kernel *kernel, int disk,
 int lkl_mount_dev(struct lkl_kernel *kernel, int disk, uint32_t partition,
 		  const char *type, uint32_t flags, const char *options,
 		  char *path, size_t size);
+/*
+ * As lkl_mount_dev, of any block device by its path in the kernel's /dev: one
+ * that the device mapper, MD or a loop made of disks.
+ */
+int lkl_mount_device(struct lkl_kernel *kernel, const char *device,
+		     const char *type, uint32_t flags, const char *options,
+		     char *path, size_t size);
 /* Unmounts what stands at path and removes the mount point. */
 int lkl_umount(struct lkl_kernel *kernel, const char *path);
 
