@@ -161,6 +161,8 @@ class Library(Protocol):
     LKL_AT_FDCWD: int
     LKL_AT_EMPTY_PATH: int
     LKL_O_RDONLY: int
+    LKL_O_WRONLY: int
+    LKL_O_RDWR: int
     LKL_O_NONBLOCK: int
     LKL_O_DIRECTORY: int
     LKL_O_NOFOLLOW: int
@@ -248,6 +250,7 @@ class Library(Protocol):
         self, kernel: CData, dirfd: int, path: bytes, flags: int, mode: int
     ) -> int: ...
     def lkl_sys_close(self, kernel: CData, fd: int) -> int: ...
+    def lkl_sys_write(self, kernel: CData, fd: int, buffer: bytes, size: int) -> int: ...
     def lkl_sys_lseek(self, kernel: CData, fd: int, offset: int, whence: int) -> int: ...
     def lkl_sys_statx(
         self, kernel: CData, dirfd: int, path: bytes, flags: int, mask: int, statx: LklStatx

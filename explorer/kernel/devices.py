@@ -59,15 +59,15 @@ class BlockDevice:
         """Its node, as ``/dev/vda1``."""
         return self._path
 
-    def open(self) -> int:
-        """A descriptor of the kernel to read it by; the caller closes it."""
+    def open(self, *, read_only: bool = True) -> int:
+        """A descriptor of the kernel to reach it by; the caller closes it."""
         library = self._kernel.binding.library
         return self._kernel.check(
             library.lkl_sys_openat(
                 self._kernel.pointer,
                 library.LKL_AT_FDCWD,
                 self._path,
-                library.LKL_O_RDONLY | library.LKL_O_CLOEXEC,
+                (library.LKL_O_RDONLY if read_only else library.LKL_O_RDWR) | library.LKL_O_CLOEXEC,
                 0,
             ),
             "openat",
