@@ -12,7 +12,7 @@ from explorer.core.extents import Extent, ExtentKind
 from explorer.images.files import SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -117,9 +117,7 @@ class Image(ABC):
         if not length:
             return
         pending: Extent | None = None
-        for piece in self.pieces(offset, length):
-            following = _extent(offset, piece)
-            offset += piece.length
+        for following in _extents(offset, self.pieces(offset, length)):
             if pending is not None:
                 if _continues(pending, following):
                     pending = pending._replace(length=pending.length + following.length)
@@ -161,20 +159,41 @@ class Image(ABC):
         self.close()
 
 
-def _extent(offset: int, piece: Piece) -> Extent:
-    if piece.place is None:
-        return Extent(offset, piece.length, ExtentKind.ZERO)
-    if isinstance(piece.place, SourceFile):
-        descriptor = piece.place.descriptor()
-        if descriptor is not None:
-            return Extent(offset, piece.length, ExtentKind.DATA, descriptor, piece.position)
-    return Extent(offset, piece.length, ExtentKind.ENCODED)
+def _extents(offset: int, pieces: Iterable[Piece]) -> Iterator[Extent]:
+    """Each piece as one extent, or as several where its file is made of others."""
+    for piece in pieces:
+        if piece.place is None:
+            yield Extent(offset, piece.length, ExtentKind.ZERO)
+        elif isinstance(piece.place, SourceFile):
+            start = offset
+            for file, position, length in piece.place.locate(piece.position, piece.length):
+                descriptor = file.descriptor()
+                if descriptor is None:
+                    yield Extent(start, length, ExtentKind.ENCODED)
+                else:
+                    yield Extent(start, length, ExtentKind.DATA, descriptor, position)
+                start += length
+        else:
+            yield Extent(offset, piece.length, ExtentKind.ENCODED)
+        offset += piece.length
 
 
 def _continues(before: Extent, after: Extent) -> bool:
     if before.kind is not after.kind or before.descriptor != after.descriptor:
         return False
     return before.kind is not ExtentKind.DATA or before.position + before.length == after.position
+
+
+def file_pieces(file: SourceFile, position: int, length: int) -> Iterator[Piece]:
+    """The pieces of a range that a file holds as it is: the file, and zeros for its holes."""
+    end = position + length
+    for start, count in file.data_ranges(position, length):
+        if start > position:
+            yield Piece(start - position)
+        yield Piece(count, file, start)
+        position = start + count
+    if position < end:
+        yield Piece(end - position)
 
 
 def clip_parent(parent: Image | None, offset: int, length: int) -> Iterator[Piece]:

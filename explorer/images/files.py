@@ -72,6 +72,14 @@ class SourceFile(ABC):
         if length:
             yield offset, length
 
+    def locate(self, offset: int, length: int) -> Iterator[tuple[SourceFile, int, int]]:
+        """Where the bytes of a range stand: file, position in it and length, in order.
+
+        Only a file that is made of others names any but itself.
+        """
+        if length:
+            yield self, offset, length
+
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from ``offset``, fewer than ``length`` only at the end of the file."""
         buffer = bytearray(max(0, min(length, self.size - offset)))
@@ -82,6 +90,62 @@ class SourceFile(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close it; a second call does nothing."""
+
+
+class FileRange(SourceFile):
+    """A range of another file as a file of its own: a member of an archive, for example."""
+
+    def __init__(self, file: SourceFile, start: int, size: int, path: str) -> None:
+        """``size`` bytes from ``start``, which must lie inside ``file``; whose it stays."""
+        if start < 0 or size < 0 or start + size > file.size:
+            raise ValueError(f"{size} bytes at {start} are not in a file of {file.size}")
+        self._file = file
+        self._start = start
+        self._size = size
+        self._path = path
+
+    @property
+    def path(self) -> str:
+        """The name it was given."""
+        return self._path
+
+    @property
+    def size(self) -> int:
+        """Bytes of the range."""
+        return self._size
+
+    @property
+    def identity(self) -> Hashable:
+        """That of the file, and the range."""
+        identity = self._file.identity
+        return None if identity is None else (identity, self._start, self._size)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``."""
+        check_file_range(self, offset, len(buffer))
+        self._file.read_into(self._start + offset, buffer)
+
+    def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
+        """What is data, as the other file knows it."""
+        for start, count in self._file.data_ranges(self._start + offset, length):
+            yield start - self._start, count
+
+    def locate(self, offset: int, length: int) -> Iterator[tuple[SourceFile, int, int]]:
+        """Where the other file has them."""
+        return self._file.locate(self._start + offset, length)
+
+    def close(self) -> None:
+        """Nothing: the other file is closed by whoever opened it."""
+
+
+def check_file_range(file: SourceFile, offset: int, length: int) -> None:
+    """Raise :exc:`SourceError` when a range does not lie inside a file."""
+    if offset < 0 or offset + length > file.size:
+        raise SourceError(
+            "source.unreadable",
+            path=file.path,
+            reason=f"{length} bytes at {offset} are beyond its end ({file.size} bytes)",
+        )
 
 
 class HostFile(SourceFile):

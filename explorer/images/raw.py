@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.images.base import Image, Piece
+from explorer.images.base import Image, file_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from explorer.images.base import Piece
     from explorer.images.files import SourceFile
     from explorer.images.opening import Opening
 
@@ -42,14 +43,7 @@ class RawImage(Image):
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """The file, but for its holes."""
-        end = offset + length
-        for start, count in self._file.data_ranges(offset, length):
-            if start > offset:
-                yield Piece(start - offset)
-            yield Piece(count, self._file, start)
-            offset = start + count
-        if offset < end:
-            yield Piece(end - offset)
+        return file_pieces(self._file, offset, length)
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``, in one read whatever holes there are."""
