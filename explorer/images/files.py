@@ -271,6 +271,10 @@ class Folder(ABC):
     def names(self) -> list[bytes]:
         """The names of the files in it; empty when they cannot be listed."""
 
+    def allowed_names(self) -> list[bytes]:
+        """Names, as :meth:`open` takes them, of what is in the folders that the user allowed."""
+        return []
+
 
 class HostFolder(Folder):
     """A folder of the host: gives out what lies below it, or below what the user allowed."""
@@ -316,3 +320,11 @@ class HostFolder(Folder):
         with suppress(OSError):
             return [entry.name for entry in os.scandir(self._path)]
         return []
+
+    def allowed_names(self) -> list[bytes]:
+        """Absolute names of all that is in the allowed folders."""
+        names: list[bytes] = []
+        for folder in self._allowed:
+            with suppress(OSError):
+                names += [os.path.abspath(entry.path) for entry in os.scandir(folder)]  # noqa: PTH100 - bytes
+        return names
