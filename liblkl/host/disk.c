@@ -9,6 +9,9 @@
 
 #include "kernel.h"
 
+/* As much as the kernel asks for at once (OPTIMAL_BYTES of virtio_blk.c). */
+#define BOUNCE_SIZE (UINT64_C(1) << 20)
+
 static uint64_t min_length(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
@@ -68,8 +71,8 @@ static void clear(struct cursor *cursor, uint64_t length)
 
 /* ---- The source -------------------------------------------------------- */
 
-static int read_file(struct disk *disk, uint64_t offset, struct cursor *cursor,
-		     uint64_t length)
+static int read_file(struct disk *disk, intptr_t file, uint64_t offset,
+		     struct cursor *cursor, uint64_t length)
 {
 	uint64_t left = length;
 	uint32_t count = 0;
@@ -79,13 +82,14 @@ static int read_file(struct disk *disk, uint64_t offset, struct cursor *cursor,
 		disk->pieces[count] = next_piece(cursor, left);
 		left -= disk->pieces[count++].length;
 	}
-	result = host_read_at(disk->file, offset, disk->pieces, count, length);
+	result = host_read_at(file, offset, disk->pieces, count, length);
 	if (result < 0)
 		return (int)result;
 	/* The file has shrunk since the disk was added. */
 	return (uint64_t)result == length ? 0 : -EIO;
 }
 
+/* Pages that lie apart are filled by one call all the same. */
 static int call_read(struct disk *disk, uint64_t offset, struct cursor *cursor,
 		     uint64_t length)
 {
@@ -93,10 +97,20 @@ static int call_read(struct disk *disk, uint64_t offset, struct cursor *cursor,
 	int error = 0;
 
 	while (length && !error) {
+		struct cursor start = *cursor;
 		struct host_segment piece = next_piece(cursor, length);
+		bool direct =
+		    piece.length == length || piece.length >= BOUNCE_SIZE;
 
+		if (!direct) {
+			*cursor = start;
+			piece.base = disk->bounce;
+			piece.length = min_length(length, BOUNCE_SIZE);
+		}
 		error = disk->operations.read(disk->opaque, offset, piece.base,
 					      piece.length);
+		if (!direct && !error)
+			copy_to(cursor, disk->bounce, piece.length);
 		offset += piece.length;
 		length -= piece.length;
 	}
@@ -132,16 +146,55 @@ static uint64_t within_size(const struct disk *disk, uint64_t offset,
 	return min_length(length, disk->size - offset);
 }
 
+static int read_extent(struct disk *disk, uint64_t offset,
+		       struct cursor *cursor,
+		       const struct lkl_disk_extent *extent)
+{
+	struct cursor start = *cursor;
+
+	if (extent->fd == LKL_EXTENT_ZERO) {
+		clear(cursor, extent->length);
+		return 0;
+	}
+	if (extent->fd >= 0 &&
+	    read_file(disk, (intptr_t)extent->fd, extent->position, cursor,
+		      extent->length) >= 0)
+		return 0;
+	/* Also what a file did not give: who has it mapped can say why. */
+	*cursor = start;
+	return call_read(disk, offset, cursor, extent->length);
+}
+
+static int read_mapped(struct disk *disk, uint64_t offset,
+		       struct cursor *cursor, uint64_t length)
+{
+	int error = 0;
+
+	while (length && !error) {
+		struct lkl_disk_extent extent;
+
+		error = extent_map_find(disk->map, offset, length, &extent);
+		if (error)
+			break;
+		error = read_extent(disk, offset, cursor, &extent);
+		offset += extent.length;
+		length -= extent.length;
+	}
+	return error;
+}
+
 static int read_source(struct disk *disk, uint64_t offset,
 		       struct cursor *cursor, uint64_t length)
 {
 	uint64_t present = within_size(disk, offset, length);
 	int error = 0;
 
-	if (present && disk->operations.read)
+	if (present && disk->map)
+		error = read_mapped(disk, offset, cursor, present);
+	else if (present && disk->operations.read)
 		error = call_read(disk, offset, cursor, present);
 	else if (present)
-		error = read_file(disk, offset, cursor, present);
+		error = read_file(disk, disk->file, offset, cursor, present);
 	if (error < 0)
 		return error;
 	clear(cursor, length - present);
@@ -259,14 +312,37 @@ static int check_options(const struct lkl_disk *options, uint32_t block_size)
 	    options->size > (uint64_t)INT64_MAX - block_size)
 		return -EINVAL;
 	if (operations) {
-		/* A write has one place to go. */
+		/* A write has one place to go, and what is mapped stays. */
 		if (!operations->read ||
-		    (operations->write && options->overlay_limit))
+		    (operations->write &&
+		     (options->overlay_limit || operations->map)))
 			return -EINVAL;
 		return 0;
 	}
 	result = host_read_at((intptr_t)options->fd, 0, &first, 1, 1);
 	return result < 0 ? (int)result : 0;
+}
+
+static void free_disk(struct disk *disk)
+{
+	overlay_free(&disk->overlay);
+	extent_map_destroy(disk->map);
+	free(disk->bounce);
+	host_aligned_free(disk);
+}
+
+/* What is needed to read by callbacks. */
+static int set_operations(struct disk *disk,
+			  const struct lkl_disk_operations *operations)
+{
+	disk->operations = *operations;
+	disk->bounce = malloc(BOUNCE_SIZE);
+	if (!disk->bounce)
+		return -ENOMEM;
+	if (!operations->map)
+		return 0;
+	disk->map = extent_map_create(operations, disk->opaque, disk->size);
+	return disk->map ? 0 : -ENOMEM;
 }
 
 int disk_create(struct disk **created, const struct lkl_disk *options,
@@ -284,8 +360,6 @@ int disk_create(struct disk **created, const struct lkl_disk *options,
 	if (!disk)
 		return -ENOMEM;
 	memset(disk, 0, sizeof(*disk));
-	if (options->operations)
-		disk->operations = *options->operations;
 	disk->opaque = options->opaque;
 	disk->file = (intptr_t)options->fd;
 	disk->size = options->size;
@@ -295,6 +369,13 @@ int disk_create(struct disk **created, const struct lkl_disk *options,
 	snprintf(disk->serial, sizeof(disk->serial), "lkl-%d", number);
 	disk->device.ram = ram->base;
 	disk->device.ram_size = ram->size;
+	if (options->operations) {
+		error = set_operations(disk, options->operations);
+		if (error < 0) {
+			free_disk(disk);
+			return error;
+		}
+	}
 	virtio_blk_init(disk, block_size);
 	*created = disk;
 	return 0;
@@ -304,6 +385,5 @@ void disk_destroy(struct disk *disk)
 {
 	if (disk->operations.close)
 		disk->operations.close(disk->opaque);
-	overlay_free(&disk->overlay);
-	host_aligned_free(disk);
+	free_disk(disk);
 }

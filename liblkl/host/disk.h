@@ -13,6 +13,7 @@
 
 #include "lkl.h"
 
+#include "extent_map.h"
 #include "overlay.h"
 #include "virtio_blk.h"
 #include "virtio_mmio.h"
@@ -26,8 +27,10 @@ struct disk {
 	struct lkl_disk_operations operations;
 	void *opaque;
 	intptr_t file;
-	uint64_t size;	   /* bytes of the source */
-	uint64_t capacity; /* bytes: the size in whole logical blocks */
+	uint64_t size;		/* bytes of the source */
+	uint64_t capacity;	/* bytes: the size in whole logical blocks */
+	struct extent_map *map; /* NULL without a map callback */
+	unsigned char *bounce;	/* for the read callback */
 	struct overlay overlay;
 
 	_Atomic uint64_t read_requests, read_bytes, read_errors;

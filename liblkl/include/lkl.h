@@ -89,6 +89,17 @@ const char *lkl_strerror(int error);
 
 /* ---- Disks ------------------------------------------------------------- */
 
+/* lkl_disk_extent.fd of bytes that are in no file as they are. */
+#define LKL_EXTENT_ZERO (-1)	/* they are zeros */
+#define LKL_EXTENT_ENCODED (-2) /* they are had by the read callback */
+
+/* How the next bytes of a disk are had. */
+struct lkl_disk_extent {
+	uint64_t length;   /* bytes, at least 1 */
+	int64_t fd;	   /* a file that holds them, or LKL_EXTENT_* */
+	uint64_t position; /* bytes from the start of that file */
+};
+
 /*
  * Callbacks may come from any thread, one at a time per disk.  Each returns 0
  * or a negative errno, which the kernel sees as an I/O error.
@@ -104,6 +115,22 @@ struct lkl_disk_operations {
 		     size_t length);
 	/* Optional: called once, at removal or lkl_destroy. */
 	void (*close)(void *opaque);
+	/*
+	 * Optional, for disks that are not written to: tells where bytes come
+	 * from, so that those of plain files are read, and zeros made, by the
+	 * library itself.  Fills in at most count extents, one following the
+	 * other from offset on, of at most length bytes together; the range,
+	 * which may be larger than what the kernel asks for, lies inside the
+	 * disk.  Returns their number; 0 when nothing can be told of offset,
+	 * which then is read by the read callback; or a negative errno.  An
+	 * answer that breaks these rules is an I/O error.
+	 *
+	 * An answer is kept, as long as there is room for it: it must stay
+	 * true, and its files open, until the disk is removed.  What a file
+	 * fails to give is asked of the read callback, whose word is final.
+	 */
+	int64_t (*map)(void *opaque, uint64_t offset, uint64_t length,
+		       struct lkl_disk_extent *extents, size_t count);
 };
 
 struct lkl_disk {

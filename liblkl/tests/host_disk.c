@@ -243,6 +243,8 @@ static int make_file(uint64_t size)
 static struct {
 	uint64_t bad_from, bad_to; /* reading here fails with error */
 	int error;
+	uint32_t reads;
+	uint64_t largest_read;
 	uint64_t written_at, written;
 	unsigned char last_written;
 	uint32_t closed;
@@ -255,6 +257,9 @@ static int source_read(void *opaque, uint64_t offset, void *buffer,
 
 	if (opaque != &source)
 		return -EINVAL;
+	source.reads++;
+	if (length > source.largest_read)
+		source.largest_read = length;
 	if (offset < source.bad_to && offset + length > source.bad_from)
 		return source.error;
 	for (size_t i = 0; i < length; i++)
@@ -289,10 +294,98 @@ static const struct lkl_disk_operations read_write = {
     .write = source_write,
 };
 
+/*
+ * The same source, mapped: by UNIT, in turn, it lies in the one file, in the
+ * other, is zeros, or must be decoded.
+ */
+#define UNIT (40 * UINT64_C(1024))
+#define MAPPED_FILE (UINT64_C(4) << 20)
+
+enum { FIRST, SECOND, ZERO, ENCODED, UNIT_KINDS };
+
+static struct {
+	int files[2];
+	uint64_t size;
+	uint32_t questions;
+	int64_t answer; /* instead, when it is not 0 */
+	struct lkl_disk_extent lie;
+} mapped;
+
+static unsigned int kind_at(uint64_t offset)
+{
+	return (unsigned int)(offset / UNIT * 2654435761u >> 7) % UNIT_KINDS;
+}
+
+/* Where a unit stands in its file: all in reverse, and over again. */
+static uint64_t place_at(uint64_t offset)
+{
+	uint64_t units = MAPPED_FILE / UNIT;
+
+	return (units - 1 - offset / UNIT % units) * UNIT + offset % UNIT;
+}
+
+static unsigned char mapped_byte(uint64_t offset)
+{
+	switch (kind_at(offset)) {
+	case FIRST:
+		return byte_at(place_at(offset));
+	case SECOND:
+		return (unsigned char)~byte_at(place_at(offset));
+	case ZERO:
+		return 0;
+	default:
+		return byte_at(offset);
+	}
+}
+
+static int64_t source_map(void *opaque, uint64_t offset, uint64_t length,
+			  struct lkl_disk_extent *extents, size_t count)
+{
+	size_t used = 0;
+
+	mapped.questions++;
+	if (opaque != &source || offset >= mapped.size ||
+	    length > mapped.size - offset)
+		return -EINVAL;
+	if (mapped.answer) {
+		extents[0] = mapped.lie;
+		return mapped.answer;
+	}
+	while (length && used < count) {
+		unsigned int kind = kind_at(offset);
+		struct lkl_disk_extent *extent = &extents[used++];
+
+		extent->length = UNIT - offset % UNIT;
+		if (extent->length > length)
+			extent->length = length;
+		extent->fd = kind == ZERO      ? LKL_EXTENT_ZERO
+			     : kind == ENCODED ? LKL_EXTENT_ENCODED
+					       : mapped.files[kind];
+		extent->position = place_at(offset);
+		offset += extent->length;
+		length -= extent->length;
+	}
+	return (int64_t)used;
+}
+
+static const struct lkl_disk_operations by_map = {
+    .read = source_read,
+    .close = source_close,
+    .map = source_map,
+};
+
 /* ---- Tests ------------------------------------------------------------- */
 
 static void test_options(void)
 {
+	static const struct lkl_disk_operations both = {
+	    .read = source_read,
+	    .write = source_write,
+	    .map = source_map,
+	};
+	static const struct lkl_disk_operations without_read = {
+	    .map = source_map,
+	};
 	struct lkl_disk options = {
 	    .operations = &read_only,
 	    .opaque = &source,
@@ -317,6 +410,11 @@ static void test_options(void)
 	options.operations = &read_write;
 	options.overlay_limit = 1 << 20;
 	is(create(&options), -EINVAL, "two places for a write");
+	options.operations = &both;
+	options.overlay_limit = 0;
+	is(create(&options), -EINVAL, "a map of what is written to");
+	options.operations = &without_read;
+	is(create(&options), -EINVAL, "a map alone");
 	options.operations = NULL;
 	is(create(&options), -EBADF, "no file");
 	need(pipe(ends) == 0, "a pipe");
@@ -423,7 +521,9 @@ static void test_reads(bool by_callback, uint32_t block_size)
 	shared->table[count++] = piece(&shared->status, 1, WRITE);
 	link_up(shared->table, count);
 	shared->descriptors[0] = piece(shared->table, count * 16, INDIRECT);
+	source.reads = 0;
 	is(submit(), 0, "%s: 254 segments", name);
+	is(source.reads, by_callback, "%s: by one call, or none", name);
 	for (uint64_t i = 0, at = 0, offset = SECTOR; i < 254; i++) {
 		uint64_t length = (1 + i % 8) * SECTOR;
 		uint64_t gap = i % 3 ? 0 : 4096;
@@ -719,6 +819,298 @@ static void test_writes(void)
 	disk_destroy(disk);
 }
 
+/* ---- Mapped sources ---------------------------------------------------- */
+
+static struct lkl_disk map_source(uint64_t size)
+{
+	static unsigned char whole[MAPPED_FILE];
+
+	memset(&mapped, 0, sizeof(mapped));
+	memset(&source, 0, sizeof(source));
+	mapped.size = size;
+	mapped.files[0] = make_file(MAPPED_FILE);
+	mapped.files[1] = make_file(MAPPED_FILE);
+	for (uint64_t i = 0; i < MAPPED_FILE; i++)
+		whole[i] = (unsigned char)~byte_at(i);
+	need(pwrite(mapped.files[1], whole, MAPPED_FILE, 0) ==
+		 (ssize_t)MAPPED_FILE,
+	     "another file");
+	return (struct lkl_disk){
+	    .operations = &by_map,
+	    .opaque = &source,
+	    .fd = -1,
+	    .size = size,
+	};
+}
+
+static void unmap_source(void)
+{
+	disk_destroy(disk);
+	is(source.closed, 1, "a mapped source is closed once");
+	close(mapped.files[0]);
+	close(mapped.files[1]);
+}
+
+/* Whether a buffer holds what the mapped source does, and zeros behind it. */
+static bool mapped_right(const unsigned char *bytes, uint64_t offset,
+			 uint64_t length)
+{
+	for (uint64_t i = 0; i < length; i++)
+		if (bytes[i] !=
+		    (offset + i < mapped.size ? mapped_byte(offset + i) : 0))
+			return false;
+	return true;
+}
+
+/* How many runs of encoded units a range meets. */
+static uint32_t encoded_runs(uint64_t offset, uint64_t length)
+{
+	uint32_t runs = 0;
+	bool inside = false;
+
+	for (uint64_t i = 0; i < length; i += SECTOR) {
+		bool encoded = kind_at(offset + i) == ENCODED;
+
+		runs += encoded && !inside;
+		inside = encoded;
+	}
+	return runs;
+}
+
+/* A request into pages that lie apart, 4 KiB each. */
+static unsigned char read_pages(uint64_t sector, uint32_t pages)
+{
+	uint32_t count = 0;
+
+	shared->header.type = 0;
+	shared->header.sector = sector;
+	shared->table[count++] = piece(&shared->header, 16, 0);
+	for (uint32_t i = 0; i < pages; i++)
+		shared->table[count++] = piece(data + i * 8192, 4096, WRITE);
+	shared->table[count++] = piece(&shared->status, 1, WRITE);
+	link_up(shared->table, count);
+	shared->descriptors[0] = piece(shared->table, count * 16, INDIRECT);
+	return submit();
+}
+
+static bool pages_right(uint64_t sector, uint32_t pages)
+{
+	for (uint32_t i = 0; i < pages; i++)
+		if (!mapped_right(data + i * 8192, sector * SECTOR + i * 4096,
+				  4096) ||
+		    !all_are(data + i * 8192 + 4096, 0xaa, 4096))
+			return false;
+	return true;
+}
+
+static void test_mapped(void)
+{
+	const uint64_t size = (UINT64_C(64) << 20) + 700;
+	struct lkl_disk options = map_source(size);
+	uint64_t last = (size - 1) / SECTOR;
+	uint64_t random = 1;
+	bool same = true;
+	uint32_t runs;
+
+	start(&options, "mapped");
+	is(request(0, 0, data, 16 << 20, true), 0, "mapped: 16 MiB at once");
+	ok(mapped_right(data, 0, 16 << 20), "mapped: its bytes");
+	runs = encoded_runs(0, 16 << 20);
+	ok(source.reads >= runs && source.reads < runs + mapped.questions,
+	   "mapped: %u calls for %u encoded runs, told in %u answers",
+	   source.reads, runs, mapped.questions);
+	ok(mapped.questions < 16, "mapped: %u questions", mapped.questions);
+
+	mapped.questions = 0;
+	source.reads = 0;
+	memset(data, 0xaa, 4 << 20);
+	is(read_pages(3, 253), 0, "mapped: into 253 pages");
+	ok(pages_right(3, 253), "mapped: its bytes, and no others");
+	runs = encoded_runs(3 * SECTOR, 253 * 4096);
+	is(source.reads, runs, "mapped: one call for each of %u runs", runs);
+	is(mapped.questions, 0, "mapped: nothing is asked again");
+
+	for (int i = 0; i < 2000; i++) {
+		uint64_t sector, count;
+
+		random = random * UINT64_C(6364136223846793005) + 1;
+		sector = (random >> 33) % last;
+		count = 1 + (random >> 20) % (i % 8 ? 16 : 500);
+		if (sector + count > last + 1)
+			count = last + 1 - sector;
+		same = same && !read_disk(sector, data, count * SECTOR) &&
+		       mapped_right(data, sector * SECTOR, count * SECTOR);
+	}
+	ok(same, "mapped: 2000 reads of all lengths");
+
+	memset(data, 0xaa, 8192);
+	is(read_disk(last - 1, data, 2 * SECTOR), 0, "mapped: the end");
+	ok(mapped_right(data, (last - 1) * SECTOR, 2 * SECTOR) &&
+	       all_are(data + 2 * SECTOR, 0xaa, SECTOR),
+	   "mapped: its bytes, zeros, and not a byte more");
+	is(read_disk(last + 1, data, SECTOR), 1, "mapped: beyond the end");
+	unmap_source();
+}
+
+/* What only the read callback gives comes in pieces of a bounded size. */
+static void test_bounce(void)
+{
+	struct lkl_disk options = {
+	    .operations = &read_only,
+	    .opaque = &source,
+	    .size = UINT64_C(1) << 40,
+	};
+	uint32_t count = 0;
+
+	memset(&source, 0, sizeof(source));
+	start(&options, "bounce");
+	/* Segments of 64 KiB and a sector, that lie apart: above 1 MiB. */
+	memset(data, 0xaa, 8 << 20);
+	shared->header.type = 0;
+	shared->header.sector = 7;
+	shared->table[count++] = piece(&shared->header, 16, 0);
+	for (uint64_t i = 0; i < 30; i++)
+		shared->table[count++] =
+		    piece(data + (i << 17), (64 << 10) + SECTOR, WRITE);
+	/* And one that needs no detour. */
+	shared->table[count++] = piece(data + (30 << 17), 3 << 20, WRITE);
+	shared->table[count++] = piece(&shared->status, 1, WRITE);
+	link_up(shared->table, count);
+	shared->descriptors[0] = piece(shared->table, count * 16, INDIRECT);
+	is(submit(), 0, "bounce: segments of several sizes");
+	for (uint64_t i = 0, at = 7 * SECTOR; i < 31; i++) {
+		uint64_t length = i < 30 ? (64 << 10) + SECTOR : 3 << 20;
+
+		if (!right(data + (i << 17), at, length) ||
+		    (i < 30 && !all_are(data + (i << 17) + length, 0xaa,
+					(1 << 17) - length)))
+			ok(false, "bounce: segment %" PRIu64, i);
+		at += length;
+	}
+	ok(source.reads <= 4, "bounce: in %u calls", source.reads);
+	ok(source.largest_read > 2 << 20,
+	   "bounce: a large segment is read as it is");
+
+	source.bad_from = 100 * SECTOR;
+	source.bad_to = source.bad_from + 1;
+	source.error = -EIO;
+	is(read_pages(92, 2), 1, "bounce: an error in the second page");
+	is(read_pages(92, 1), 0, "bounce: the first alone");
+	disk_destroy(disk);
+}
+
+static void test_mapped_errors(void)
+{
+	const uint64_t size = UINT64_C(64) << 20;
+	struct lkl_disk options = map_source(size);
+	uint64_t gone = 0;
+
+	start(&options, "map errors");
+	mapped.answer = -EIO;
+	is(read_disk(0, data, 4096), 1, "map errors: no answer");
+	mapped.answer = 1;
+	mapped.lie = (struct lkl_disk_extent){4096, -7, 0};
+	is(read_disk(0, data, 4096), 1, "map errors: a wrong one");
+	mapped.lie = (struct lkl_disk_extent){UINT64_MAX, -1, 0};
+	is(read_disk(0, data, 4096), 1, "map errors: a wrong length");
+	is(source.reads, 0, "map errors: nothing is read for these");
+	mapped.answer = 0;
+	is(read_disk(0, data, 1 << 20), 0, "map errors: a true one");
+	ok(mapped_right(data, 0, 1 << 20), "map errors: its bytes");
+
+	/* What an extent's file has not, the callback may have: here others. */
+	while (kind_at(gone) != FIRST)
+		gone += UNIT;
+	need(ftruncate(mapped.files[0], 0) == 0, "the file shrinks");
+	is(read_disk(gone / SECTOR, data, 8192), 0,
+	   "map errors: a file shrinks");
+	ok(right(data, gone, 8192), "map errors: the callback is asked");
+	source.bad_from = gone;
+	source.bad_to = gone + 1;
+	source.error = -EIO;
+	is(read_disk(gone / SECTOR, data, 8192), 1,
+	   "map errors: and has the last word");
+	source.bad_to = 0;
+	unmap_source();
+
+	/* Nothing told at all: everything is read by the callback. */
+	options = map_source(size);
+	start(&options, "unknown");
+	mapped.answer = 1;
+	mapped.lie = (struct lkl_disk_extent){4096, LKL_EXTENT_ENCODED, 9};
+	is(read_disk(0, data, 65536), 0, "unknown: small answers");
+	ok(right(data, 0, 65536), "unknown: the callback's bytes");
+	unmap_source();
+}
+
+/* A map that can tell nothing. */
+static int64_t no_map(void *opaque, uint64_t offset, uint64_t length,
+		      struct lkl_disk_extent *extents, size_t count)
+{
+	(void)opaque, (void)offset, (void)length, (void)extents, (void)count;
+	mapped.questions++;
+	return 0;
+}
+
+static void test_untold(void)
+{
+	static const struct lkl_disk_operations untold = {
+	    .read = source_read,
+	    .map = no_map,
+	};
+	struct lkl_disk options = {
+	    .operations = &untold,
+	    .opaque = &source,
+	    .size = UINT64_C(1) << 30,
+	};
+
+	memset(&mapped, 0, sizeof(mapped));
+	memset(&source, 0, sizeof(source));
+	start(&options, "untold");
+	is(read_disk(12345, data, 3 << 20), 0, "untold: read all the same");
+	ok(right(data, 12345 * SECTOR, 3 << 20), "untold: its bytes");
+	is(source.reads, 1, "untold: in one call");
+	is(mapped.questions, 1, "untold: after one question");
+	disk_destroy(disk);
+}
+
+static void test_mapped_far(void)
+{
+	/* Linux' own limit is 2^63. */
+	const uint64_t size = (uint64_t)INT64_MAX - 8191 - 100;
+	struct lkl_disk options = map_source(size);
+	uint64_t last = (size - 1) / SECTOR;
+
+	start(&options, "far");
+	is(read_disk(last - 4000, data, 4001 * SECTOR), 0,
+	   "far: the last 2 MiB before 2^63");
+	ok(mapped_right(data, (last - 4000) * SECTOR, 4001 * SECTOR),
+	   "far: their bytes");
+	is(read_disk(last, data, 2 * SECTOR), 1, "far: beyond");
+	is(read_disk(UINT64_C(1) << 53, data, 1 << 20), 0, "far: at 2^62");
+	ok(mapped_right(data, UINT64_C(1) << 62, 1 << 20), "far: its bytes");
+	unmap_source();
+}
+
+static void test_mapped_overlay(void)
+{
+	struct lkl_disk options = map_source(UINT64_C(16) << 20);
+	uint64_t sector = 5 * UNIT / SECTOR - 3;
+
+	options.overlay_limit = 1 << 20;
+	start(&options, "mapped overlay");
+	memset(data, 0x5a, 6 * SECTOR);
+	is(write_disk(sector, data, 6 * SECTOR), 0, "mapped overlay: a write");
+	is(read_disk(sector - 100, data, 206 * SECTOR), 0,
+	   "mapped overlay: with what is around it");
+	ok(mapped_right(data, (sector - 100) * SECTOR, 100 * SECTOR) &&
+	       all_are(data + 100 * SECTOR, 0x5a, 6 * SECTOR) &&
+	       mapped_right(data + 106 * SECTOR, (sector + 6) * SECTOR,
+			    100 * SECTOR),
+	   "mapped overlay: source, overlay, source");
+	unmap_source();
+}
+
 int main(void)
 {
 	need(host_ram_create(&ram, RAM_SIZE, RAM_SIZE) == 0, "memory");
@@ -736,6 +1128,12 @@ int main(void)
 	test_wild_drivers();
 	test_overlay();
 	test_writes();
+	test_mapped();
+	test_bounce();
+	test_mapped_errors();
+	test_untold();
+	test_mapped_far();
+	test_mapped_overlay();
 	host_ram_destroy(&ram);
 	return tap_end();
 }
