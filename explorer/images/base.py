@@ -78,6 +78,10 @@ class Image(ABC):
         """What the format tells of this image, in the order to show it; keys are short words."""
         return {}
 
+    def stored_hashes(self) -> dict[str, bytes]:
+        """Digests of the whole disk that the format keeps, by :mod:`hashlib`'s names."""
+        return {}
+
     @property
     def parent(self) -> Image | None:
         """The image that holds what this one does not, if there is one."""
