@@ -41,9 +41,6 @@ class ScratchDisk:
         """Write a range."""
         assert os.pwrite(self._descriptor, buffer, offset) == len(buffer)
 
-    def plain_file(self) -> None:
-        """None: the kernel reads such a file itself, but never writes to one."""
-
     def close(self) -> None:
         """Close the file."""
         os.close(self._descriptor)

@@ -50,12 +50,21 @@ class LklOptions:
     log_size: int
 
 
+class LklDiskExtent:
+    """``struct lkl_disk_extent``."""
+
+    length: int
+    fd: int
+    position: int
+
+
 class LklDiskOperations:
     """``struct lkl_disk_operations``."""
 
     read: CData
     write: CData
     close: CData
+    map: CData
 
 
 class LklDisk:
@@ -152,6 +161,8 @@ class Library(Protocol):
     """The functions and constants of ``lkl.h`` that are used from Python."""
 
     LKL_OPTION_DLOPEN: int
+    LKL_EXTENT_ZERO: int
+    LKL_EXTENT_ENCODED: int
     LKL_STATE_LOADED: int
     LKL_STATE_RUNNING: int
     LKL_STATE_HALTED: int
@@ -169,6 +180,7 @@ class Library(Protocol):
     LKL_O_CLOEXEC: int
     LKL_O_PATH: int
     LKL_SEEK_SET: int
+    LKL_SEEK_DATA: int
     LKL_STATX_BASIC_STATS: int
     LKL_STATX_BTIME: int
     LKL_COPY_SPARSE: int

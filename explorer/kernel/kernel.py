@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from contextlib import nullcontext, suppress
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from explorer.core.entries import (
@@ -16,7 +18,8 @@ from explorer.core.entries import (
     MASK_MODIFY,
     Entry,
 )
-from explorer.core.errors import KernelError
+from explorer.core.errors import ExplorerError, KernelError
+from explorer.core.extents import ExtentKind
 from explorer.kernel.binding import (
     LklDisk,
     LklDiskOperations,
@@ -29,13 +32,14 @@ from explorer.kernel.calls import Kept, make_error, show_log
 from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     import cffi
 
+    from explorer.core.extents import Extent
     from explorer.kernel.binding import Binding, LklStatxTimestamp
     from explorer.kernel.devices import Mount
 
@@ -44,12 +48,15 @@ if TYPE_CHECKING:
 _EIO = 5
 _PATH_SIZE = 4096
 
+# struct lkl_disk_extent
+_EXTENT = struct.Struct("=QqQ")
+
 # Errors that a failed read of the disk can come out as, and about which the log may tell more.
 _READ_ERRORS = frozenset({"EIO", "EUCLEAN", "EBADMSG", "EINVAL", "ENODATA"})
 
 
-class DiskSource(Protocol):
-    """What a disk is made of; :class:`explorer.images.base.Image` is one."""
+class DiskReader(Protocol):
+    """What every disk is read from."""
 
     @property
     def size(self) -> int:
@@ -58,11 +65,21 @@ class DiskSource(Protocol):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of ``buffer`` from ``offset``; called from any thread, one at a time."""
 
+
+class DiskSource(DiskReader, Protocol):
+    """What a disk is made of; :class:`explorer.images.base.Image` is one."""
+
     def plain_file(self) -> int | None:
         """A descriptor to read directly, if the bytes lie in a file one for one."""
 
+    def extents(self, offset: int, length: int) -> Iterator[Extent]:
+        """How a range is had: extents in order, without gaps, that cover it exactly.
 
-class DiskTarget(DiskSource, Protocol):
+        They stay true, and their descriptors open, as long as the disk.
+        """
+
+
+class DiskTarget(DiskReader, Protocol):
     """A scratch disk, which the kernel may write to."""
 
     def write_from(self, offset: int, buffer: memoryview) -> None:
@@ -305,16 +322,22 @@ class Kernel:
         What the kernel writes is an error, or goes into ``overlay_limit`` bytes of memory and is
         forgotten with the disk.
         """
-        return self._add_disk(source, None, overlay_limit, block_size)
+        return self._add_disk(
+            Disk(
+                self,
+                source,
+                plain=source.plain_file(),
+                extents=source.extents,
+                overlay_limit=overlay_limit,
+                block_size=block_size,
+            )
+        )
 
     def add_scratch_disk(self, target: DiskTarget, *, block_size: int = 512) -> Disk:
         """Add a disk that the kernel may write to; never for what a user opened."""
-        return self._add_disk(target, target, 0, block_size)
+        return self._add_disk(Disk(self, target, write=target.write_from, block_size=block_size))
 
-    def _add_disk(
-        self, source: DiskSource, target: DiskTarget | None, overlay_limit: int, block_size: int
-    ) -> Disk:
-        disk = Disk(self, source, target, overlay_limit, block_size)
+    def _add_disk(self, disk: Disk) -> Disk:
         with self._lock:
             self._disks[disk.number] = disk
         return disk
@@ -331,18 +354,20 @@ class Disk:
     def __init__(
         self,
         kernel: Kernel,
-        source: DiskSource,
-        target: DiskTarget | None,
-        overlay_limit: int,
-        block_size: int,
+        source: DiskReader,
+        *,
+        plain: int | None = None,
+        extents: Callable[[int, int], Iterator[Extent]] | None = None,
+        write: Callable[[int, memoryview], None] | None = None,
+        overlay_limit: int = 0,
+        block_size: int = 512,
     ) -> None:
-        """Used by :meth:`Kernel.add_disk`."""
+        """Used by :meth:`Kernel.add_disk` and :meth:`Kernel.add_scratch_disk`."""
         self._kernel = kernel
         self._source = source
         self._kept = Kept()
         library = kernel.binding.library
         disk = kernel.binding.new(LklDisk)
-        plain = source.plain_file() if target is None else None
         # What C holds pointers to lives as long as this object, which the kernel's table holds.
         self._held: list[object] = []
         if plain is not None:
@@ -350,8 +375,14 @@ class Disk:
         else:
             operations = kernel.binding.new(LklDiskOperations)
             operations.read = self._callback("int(void *, uint64_t, void *, size_t)", self._read)
-            if target is not None:
-                self._target = target
+            if extents is not None:
+                self._extents = extents
+                operations.map = self._callback(
+                    "int64_t(void *, uint64_t, uint64_t, struct lkl_disk_extent *, size_t)",
+                    self._map,
+                )
+            if write is not None:
+                self._write_from = write
                 operations.write = self._callback(
                     "int(void *, uint64_t, const void *, size_t)", self._write
                 )
@@ -370,17 +401,31 @@ class Disk:
 
     def _read(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
         view = memoryview(self._kernel.binding.ffi.buffer(buffer, length))
-        # A partial last block reads as zeros.
-        inside = max(0, min(length, self._source.size - offset))
-        if inside:
-            self._source.read_into(offset, view[:inside])
-        if inside < length:
-            view[inside:] = bytes(length - inside)
+        self._source.read_into(offset, view)
         return 0
+
+    def _map(self, _opaque: CData, offset: int, length: int, table: CData, count: int) -> int:
+        view = self._kernel.binding.ffi.buffer(table, count * _EXTENT.size)
+        library = self._kernel.binding.library
+        found = 0
+        # It is asked about more than is read: only a read of the very bytes may tell of an error.
+        with suppress(ExplorerError):
+            for extent in islice(self._extents(offset, length), count):
+                if extent.kind is ExtentKind.DATA:
+                    descriptor = extent.descriptor
+                elif extent.kind is ExtentKind.ZERO:
+                    descriptor = library.LKL_EXTENT_ZERO
+                else:
+                    descriptor = library.LKL_EXTENT_ENCODED
+                _EXTENT.pack_into(
+                    view, found * _EXTENT.size, extent.length, descriptor, extent.position
+                )
+                found += 1
+        return found
 
     def _write(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
         view = memoryview(self._kernel.binding.ffi.buffer(buffer, length)).toreadonly()
-        self._target.write_from(offset, view)
+        self._write_from(offset, view)
         return 0
 
     def take_failure(self) -> BaseException | None:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from explorer.core.errors import KernelError, SourceError
+from explorer.core.extents import Extent, ExtentKind
 from explorer.core.messages import describe
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from tests.trees import make_empty, noise, run_tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MIB = 1 << 20
@@ -41,6 +42,10 @@ class Memory:
 
     def plain_file(self) -> None:
         """None: every read comes through Python."""
+
+    def extents(self, offset: int, length: int) -> Iterator[Extent]:
+        """All of it must be read."""
+        yield Extent(offset, length, ExtentKind.ENCODED)
 
 
 @pytest.fixture(scope="module")
