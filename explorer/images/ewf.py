@@ -764,7 +764,8 @@ class EwfImage(Image):
             last += 1
         start = starts[0]
         end = ends[last - 1] if last > 1 else min(ends[0], start + largest)
-        raw = memoryview(segment.file.read(start, end - start))
+        raw = memoryview(bytearray(max(0, min(end, segment.file.size) - start)))
+        segment.file.read_into(start, raw)
         done = 0
         for index in range(last):
             wanted = min(size, self.size - (chunk + index) * size)
