@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.errors import ExplorerError
 from explorer.core.extents import Extent, ExtentKind
 from explorer.images.files import SourceFile
 
@@ -38,7 +39,7 @@ class Image(ABC):
     stored as they are (:meth:`decode_into`). There is no way to write.
     """
 
-    format: ClassVar[str]
+    format: str
     """Name of the format, as in ``raw``."""
 
     def __init__(self) -> None:
@@ -116,20 +117,35 @@ class Image(ABC):
             done += piece.length
 
     def extents(self, offset: int, length: int) -> Iterator[Extent]:
-        """How a range is had: extents in order, without gaps, that cover it exactly."""
+        """How a range is had: extents in order, without gaps, that cover it exactly.
+
+        Raises as :meth:`pieces`, after the extents of what comes before.
+        """
         self.check_range(offset, length)
         if not length:
             return
-        pending: Extent | None = None
-        for following in _extents(offset, self.pieces(offset, length)):
-            if pending is not None:
-                if _continues(pending, following):
-                    pending = pending._replace(length=pending.length + following.length)
+        held, kind, descriptor, position = 0, ExtentKind.ZERO, -1, 0
+        try:
+            for count, next_kind, next_descriptor, next_position in _located(
+                self.pieces(offset, length)
+            ):
+                if (
+                    next_kind is kind
+                    and next_descriptor == descriptor
+                    and (kind is not ExtentKind.DATA or next_position == position + held)
+                ):
+                    held += count
                     continue
-                yield pending
-            pending = following
-        if pending is not None:
-            yield pending
+                if held:
+                    yield Extent(offset, held, kind, descriptor, position)
+                offset += held
+                held, kind = count, next_kind
+                descriptor, position = next_descriptor, next_position
+        except ExplorerError:
+            if held:
+                yield Extent(offset, held, kind, descriptor, position)
+            raise
+        yield Extent(offset, held, kind, descriptor, position)
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes from ``offset``, fewer than ``length`` only at the end of the disk."""
@@ -163,29 +179,32 @@ class Image(ABC):
         self.close()
 
 
-def _extents(offset: int, pieces: Iterable[Piece]) -> Iterator[Extent]:
-    """Each piece as one extent, or as several where its file is made of others."""
-    for piece in pieces:
-        if piece.place is None:
-            yield Extent(offset, piece.length, ExtentKind.ZERO)
-        elif isinstance(piece.place, SourceFile):
-            start = offset
-            for file, position, length in piece.place.locate(piece.position, piece.length):
-                descriptor = file.descriptor()
-                if descriptor is None:
-                    yield Extent(start, length, ExtentKind.ENCODED)
-                else:
-                    yield Extent(start, length, ExtentKind.DATA, descriptor, position)
-                start += length
+def _located(pieces: Iterable[Piece]) -> Iterator[tuple[int, ExtentKind, int, int]]:
+    """Length, kind, descriptor and position of each piece, or of several that its file is made of.
+
+    Disks in small clusters have millions: what is known of a place is not asked again for the next.
+    """
+    known: SourceFile | Image | None = None
+    kind, descriptor = ExtentKind.ZERO, -1
+    for length, place, position in pieces:
+        if place is not known:
+            known = place
+            kind, descriptor = _describe(place)
+        if kind is ExtentKind.ENCODED and isinstance(place, SourceFile):
+            for file, start, count in place.locate(position, length):
+                yield count, *_describe(file), start
         else:
-            yield Extent(offset, piece.length, ExtentKind.ENCODED)
-        offset += piece.length
+            yield length, kind, descriptor, position if kind is ExtentKind.DATA else 0
 
 
-def _continues(before: Extent, after: Extent) -> bool:
-    if before.kind is not after.kind or before.descriptor != after.descriptor:
-        return False
-    return before.kind is not ExtentKind.DATA or before.position + before.length == after.position
+def _describe(place: SourceFile | Image | None) -> tuple[ExtentKind, int]:
+    """The kind of extents in a place, and the descriptor of ``DATA``."""
+    if place is None:
+        return ExtentKind.ZERO, -1
+    descriptor = place.descriptor() if isinstance(place, SourceFile) else None
+    if descriptor is None:
+        return ExtentKind.ENCODED, -1
+    return ExtentKind.DATA, descriptor
 
 
 def file_pieces(file: SourceFile, position: int, length: int) -> Iterator[Piece]:

@@ -40,6 +40,8 @@ class Patchwork(Image):
         self.questions = 0
         self.wrong: tuple[int, Exception] | None = None
         """Where the tables are wrong, and what they raise there."""
+        self.bug: Exception | None = None
+        """What a question raises, but no read."""
         self.places: list[tuple[str, int]] = []
         chance = random.Random(seed)
         paths = {name: folder / f"{name}-{seed}" for name in ("first", "second")}
@@ -102,6 +104,8 @@ class Patchwork(Image):
     def extents(self, offset: int, length: int) -> Iterator[Extent]:
         """Count, and answer."""
         self.questions += 1
+        if self.bug is not None:
+            raise self.bug
         return super().extents(offset, length)
 
 
@@ -256,9 +260,9 @@ def test_a_bug_in_a_map_comes_back(
     kernel: Kernel, patchwork: Callable[..., Patchwork], content: Content
 ) -> None:
     image = patchwork(encoded=True)
-    image.wrong = (30 * MIB, ZeroDivisionError("a bug"))
     with kernel.add_disk(image) as disk:
+        image.bug = ZeroDivisionError("a bug")
         with pytest.raises(ZeroDivisionError, match="a bug"):
             disk.device().read(30 * MIB, 4096)
-        image.wrong = None
+        image.bug = None
         assert disk.device().read(0, len(content.disk)) == content.disk
