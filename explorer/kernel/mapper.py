@@ -8,6 +8,7 @@ a target mean is told in ``Documentation/admin-guide/device-mapper``.
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,13 +31,14 @@ SECTOR = 512
 
 _CONTROL = b"/dev/mapper/control"
 _NAME_LENGTH = 128
+_KIND_LENGTH = 16
 
 # struct dm_ioctl: version, data_size, data_start, target_count, open_count, flags, event_nr,
 # padding, dev, name, uuid, and padding to 312 bytes.
 _HEAD = Struct(f"=3I I I I i I I I Q {_NAME_LENGTH}s 129s 7s")
 _VERSION = (4, 0, 0)
 # struct dm_target_spec: sector_start, length, status, next, target_type
-_TARGET = Struct("=Q Q i I 16s")
+_TARGET = Struct(f"=Q Q i I {_KIND_LENGTH}s")
 # struct dm_target_msg: sector, then the message
 _MESSAGE = Struct("=Q")
 
@@ -52,7 +54,6 @@ _CREATE, _REMOVE, _SUSPEND, _LOAD, _STATUS, _SEND = (
 )
 
 _ROOM = 16384
-_MOST_ROOM = 1 << 24
 
 
 class Target(NamedTuple):
@@ -102,7 +103,8 @@ class MappedDevice(BlockDevice):
         at = 0
         for _ in range(count):
             start, length, _status, following, kind = _TARGET.unpack_from(data, at)
-            text = data[at + _TARGET.size :].split(b"\0", 1)[0]
+            begin = at + _TARGET.size
+            text = data[begin : data.index(b"\0", begin)]
             targets.append(Target(start, length, kind.split(b"\0")[0].decode("ascii"), text))
             at = following
         return targets
@@ -123,7 +125,9 @@ class MappedDevice(BlockDevice):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        # A device still in use must not hide the error that led here.
+        with suppress(KernelError) if error else nullcontext():
+            self.close()
 
 
 class _Control:
@@ -132,6 +136,8 @@ class _Control:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._descriptor = BlockDevice(kernel, _CONTROL).open()
+        self.device = 0
+        """The number of the device that the last request was about, as ``new_encode_dev()``."""
 
     def run(
         self, command: int, name: bytes, data: bytes = b"", *, flags: int = 0, targets: int = 0
@@ -155,7 +161,7 @@ class _Control:
             view[:] = bytes(size)
             kernel.check(result, "device mapper", name)
             fields = _HEAD.unpack_from(answer)
-            if fields[7] & _BUFFER_FULL and room < _MOST_ROOM:
+            if fields[7] & _BUFFER_FULL:
                 room *= 4
                 continue
             self.device = fields[10]
@@ -179,6 +185,8 @@ def _pack(targets: Sequence[Target]) -> bytes:
         text = c_path(target.parameters) + b"\0"
         following = -(-(_TARGET.size + len(text)) // 8) * 8
         kind = target.kind.encode("ascii")
+        if len(kind) >= _KIND_LENGTH:
+            raise ValueError(f"no target has a name as long as {target.kind}")
         packed += _TARGET.pack(target.start, target.length, 0, following, kind)
         packed += text.ljust(following - _TARGET.size, b"\0")
     return bytes(packed)
@@ -190,8 +198,12 @@ def map_device(
     """Make a device of targets that follow one another from its first sector.
 
     ``name`` is to be one that the kernel has not yet, of at most 127 bytes without a slash. Raises
-    :exc:`KernelError`, with what the target said in its log, when a target refuses.
+    :exc:`KernelError`, with what the target said in its log, when a target refuses; or what a
+    disk's own reader raised, for some targets read what they are made of.
     """
+    if len(name) >= _NAME_LENGTH:
+        raise ValueError(f"a name of {len(name)} bytes")
+    packed = _pack(targets)
     position = kernel.read_log()[1]
     flags = _SECURE_DATA | (_READ_ONLY if read_only else 0)
     with _Control(kernel) as control:
@@ -200,11 +212,13 @@ def map_device(
         device = control.device
         mapped = MappedDevice(kernel, name, (device & 0xFF) | ((device >> 12) & ~0xFF))
         try:
-            control.run(_LOAD, name, _pack(targets), flags=flags, targets=len(targets))
+            control.run(_LOAD, name, packed, flags=flags, targets=len(targets))
             # "Resume": with a new table loaded, that table takes effect.
             control.run(_SUSPEND, name, flags=flags)
-        except KernelError as error:
-            error.log[:] = kernel.messages_since(position)[-LAST_MESSAGES:]
-            mapped.close()
+        except BaseException as error:
+            if isinstance(error, KernelError) and error.code == "kernel.call":
+                error.log[:] = kernel.messages_since(position)[-LAST_MESSAGES:]
+            with suppress(KernelError):
+                mapped.close()
             raise
     return mapped
