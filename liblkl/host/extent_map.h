@@ -23,7 +23,7 @@
 #define EXTENT_AHEAD_MOST (UINT64_C(64) << 20)
 
 /* Where a question begins when nothing is known just before the offset. */
-#define EXTENT_ALIGNMENT (UINT64_C(64) << 10)
+#define EXTENT_ALIGNMENT (UINT64_C(256) << 10)
 
 struct extent_window {
 	uint64_t start, end; /* bytes from the start of the disk */
