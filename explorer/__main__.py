@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "self-test"})
+COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "compare", "self-test"})
 
 
 def main(argv: list[str] | None = None) -> int:

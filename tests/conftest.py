@@ -13,7 +13,7 @@ from explorer.core.errors import ExplorerError
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from explorer.kernel.locate import find_build
-from explorer.volumes import ImageDisk, select_volume
+from explorer.volumes import Stack, select_volume
 from tests import makers, trees
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def mounted(
 
         def mount(path: Path, wanted: str | None = None) -> MountedVolume:
             image = stack.enter_context(open_image(unchanged(path)))
-            disk = stack.enter_context(ImageDisk(kernel, image))
+            disk = stack.enter_context(Stack(kernel, [image]))
             volume = select_volume(image.path, disk.volumes(), wanted)
             return stack.enter_context(disk.mount(volume))
 

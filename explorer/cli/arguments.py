@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 
 from explorer import __version__
+from explorer.core.views import View
 
 EPILOG = """\
 Without a command, or with nothing but an image, the window opens.
@@ -17,7 +18,7 @@ each name followed by a NUL.
 
 exit codes:
   0    done
-  1    some entries could not be read or copied whole; each was reported
+  1    some entries could not be read or copied whole, each was reported; compare: they differ
   2    wrong arguments
   3    the image cannot be opened: missing, no rights, empty, of no known format
   4    no such volume, several to choose from, or one that cannot be mounted
@@ -43,12 +44,57 @@ def make_parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", help="print one JSON object")
     source = argparse.ArgumentParser(add_help=False, parents=[common], allow_abbrev=False)
     source.add_argument("--format", metavar="NAME", help="take the image as this format, as raw")
+    source.add_argument("--snapshot", metavar="NAME", help="an internal snapshot of the image")
+    source.add_argument("--member", metavar="NAME", help="which disk of an appliance (OVA)")
+    source.add_argument(
+        "--with",
+        dest="more",
+        metavar="IMAGE",
+        action="append",
+        default=[],
+        help="another image whose volumes belong together with this one's; may be repeated",
+    )
+    source.add_argument(
+        "--inside",
+        metavar="[VOLUME:]PATH",
+        action="append",
+        default=[],
+        help="open the image that is this file in the image; may be repeated",
+    )
+    source.add_argument(
+        "--view",
+        choices=[view.value for view in View],
+        default=View.AUTO.value,
+        help="file systems that were not closed cleanly: as stored, or recovered in memory",
+    )
+    source.add_argument(
+        "--allow-path",
+        dest="allowed",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="let the image name files in this folder too, as its backing image; may be repeated",
+    )
+    source.add_argument(
+        "--key-file", metavar="FILE", help="unlock with the bytes of this file, asking nobody"
+    )
     source.add_argument("image", metavar="IMAGE", help="image file or block device")
     volume = argparse.ArgumentParser(add_help=False, parents=[source], allow_abbrev=False)
-    volume.add_argument("--volume", metavar="N|LABEL|UUID", help="which volume, if several")
+    volume.add_argument(
+        "--volume", metavar="NAME|LABEL|UUID", help="which volume, if several; info lists them"
+    )
 
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("info", parents=[source], help="what the image is and which volumes it has")
+    info = commands.add_parser(
+        "info", parents=[source], help="what the image is and which volumes it has"
+    )
+    info.add_argument("--unlock", action="store_true", help="ask for passphrases, and look inside")
+
+    commands.add_parser(
+        "compare",
+        parents=[volume],
+        help="what recovery changes: the volume as stored beside the volume recovered",
+    )
 
     ls = commands.add_parser("ls", parents=[volume], help="list a folder")
     ls.add_argument("-l", dest="long", action="store_true", help="mode, owner, size and time too")

@@ -9,33 +9,64 @@ import sys
 from typing import TYPE_CHECKING
 
 from explorer.cli.codes import DONE
-from explorer.cli.output import json_entry, json_name, print_json, stat_lines
-from explorer.cli.session import open_disk, open_volume
+from explorer.cli.output import (
+    json_entry,
+    json_image,
+    json_name,
+    print_json,
+    stat_lines,
+)
+from explorer.cli.session import open_source, open_volume
 from explorer.core.entries import FileType
 from explorer.core.errors import UnknownFormat
-from explorer.volumes.disk import show_size, volume_lines
+from explorer.volumes.facts import fact_lines, image_lines
+from explorer.volumes.selection import volume_lines
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from explorer.images.base import Fact
+
 
 def info(arguments: Namespace) -> int:
     """What the image is, and its volumes."""
-    with open_disk(arguments) as (image, disk):
-        volumes = disk.volumes()
+    with open_source(arguments) as source:
+        stack = source.stack
+        if arguments.unlock:
+            source.unlock_all()
+        for volume in stack.volumes():
+            stack.find_subvolumes(volume)
+        volumes = stack.volumes()
         if not volumes:
-            raise UnknownFormat("image.not-an-image", path=image.path)
+            raise UnknownFormat("image.not-an-image", path=source.image.path)
         if arguments.json:
             print_json(
                 {
-                    "image": {"path": image.path, "format": image.format, "size": image.size},
-                    "volumes": [volume.to_wire() for volume in volumes],
+                    "images": [json_image(image) for image in stack.images],
+                    "view": stack.view.value,
+                    "tables": [
+                        {"volume": name, "type": table.kind, "facts": table.facts}
+                        for name, table in stack.tables()
+                    ],
+                    "volumes": [
+                        {**volume.to_wire(), "facts": stack.facts(volume)} for volume in volumes
+                    ],
                 }
             )
         else:
-            print(f"{image.path}: {image.format}, {show_size(image.size)} ({image.size} bytes)")
+            for image in stack.images:
+                print("\n".join(image_lines(image)))
+            for name, table in stack.tables():
+                print("\n".join([f"  {name}: {table.title}", *_indented(table.facts)]))
             print(volume_lines(volumes))
+            for volume in volumes:
+                if facts := stack.facts(volume):
+                    print("\n".join([f"  {volume.name}: {volume.title}", *_indented(facts)]))
     return DONE
+
+
+def _indented(facts: dict[str, Fact]) -> list[str]:
+    return [f"    {line}" for line in fact_lines(facts)]
 
 
 def join(folder: bytes, name: bytes) -> bytes:

@@ -73,6 +73,10 @@ def _command(name: str) -> Callable[[Namespace], int]:
         from explorer.cli.listing import ls
 
         return ls
+    if name == "compare":
+        from explorer.cli.compare import compare
+
+        return compare
     if name == "self-test":
         from explorer.cli.selftest import self_test
 

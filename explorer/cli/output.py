@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from explorer.core.entries import Entry
+    from explorer.images.base import Image
 
 _DEVICES = (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
 
@@ -140,3 +141,15 @@ def stat_lines(
     for name, value in sorted(xattrs.items()):
         rows.append(("attribute", f"{show_name(name)} = {show_name(value)}"))
     return [f"{word + ':':<10} {text}" for word, text in rows]
+
+
+def json_image(image: Image) -> dict[str, Any]:
+    """An image for JSON, with those behind it."""
+    return {
+        "path": image.path,
+        "format": image.format,
+        "size": image.size,
+        "block_size": image.block_size,
+        "facts": image.facts(),
+        "parent": None if image.parent is None else json_image(image.parent),
+    }

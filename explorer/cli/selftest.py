@@ -24,7 +24,7 @@ from explorer.core.names import show_name
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
 from explorer.kernel.locate import find_sample
-from explorer.volumes import ImageDisk
+from explorer.volumes import Stack
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -81,9 +81,10 @@ def _print_report(report: dict[str, Any]) -> None:
 def _check_sample(kernel: Kernel, problems: list[str]) -> dict[str, Any]:
     sample = find_sample()
     checked = []
-    with open_image(sample) as image, ImageDisk(kernel, image) as disk:
-        for number, volume in enumerate(disk.volumes()):
-            with disk.mount(volume) as mounted:
+    with open_image(sample) as image, Stack(kernel, [image]) as stack:
+        mountable = [volume for volume in stack.volumes() if volume.mountable]
+        for number, volume in enumerate(mountable):
+            with stack.mount(volume) as mounted:
                 found = _check_volume(mounted.mount, problems)
                 if number == 0:
                     _check_known(mounted.mount, problems)

@@ -1,44 +1,101 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One image, opened with a kernel of its own, for the length of a command."""
+"""One source, opened with a kernel of its own, for the length of a command."""
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.cli.output import print_note
-from explorer.images.registry import open_image
-from explorer.kernel import Kernel
-from explorer.volumes import ImageDisk, select_volume
+from explorer.core.errors import SourceError, host_path, source_error
+from explorer.core.views import View
+from explorer.host.folders import cache_folder
+from explorer.images.opening import Choices
+from explorer.volumes import Source, Wanted
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
-    from explorer.images.base import Image
     from explorer.volumes import MountedVolume
+
+KEY_LIMIT = 8 * 1024 * 1024
+"""Bytes of a key file; as many as cryptsetup reads."""
+
+TRIES = 3
+"""Passphrases that a person may type before the command gives up."""
+
+
+def _read_key(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            key = file.read(KEY_LIMIT + 1)
+    except OSError as failure:
+        raise source_error(path, failure) from failure
+    if len(key) > KEY_LIMIT:
+        raise SourceError("source.key-size", path=host_path(path), limit=KEY_LIMIT)
+    return key
+
+
+class _Passphrases:
+    """Where passphrases come from: the key file if one was given, else the person, if there."""
+
+    def __init__(self, key_file: str | None) -> None:
+        self._key = None if key_file is None else _read_key(key_file)
+
+    def ask(self, what: str, wrong: int = 0) -> bytes | None:
+        """A passphrase for ``what``, of which ``wrong`` were tried in vain."""
+        if self._key is not None:
+            return None if wrong else self._key
+        if wrong >= TRIES or not sys.stdin.isatty():
+            return None
+        from getpass import getpass
+
+        again = "Wrong. " if wrong else ""
+        return os.fsencode(getpass(f"{again}Passphrase for {what}: "))
+
+
+def _wanted(arguments: Namespace, passphrases: _Passphrases) -> Wanted:
+    return Wanted(
+        paths=tuple(os.fsencode(path) for path in (arguments.image, *arguments.more)),
+        choices=Choices(
+            format=arguments.format,
+            snapshot=arguments.snapshot,
+            member=arguments.member,
+            allowed=tuple(os.fsencode(folder) for folder in arguments.allowed),
+            ask_passphrase=passphrases.ask,
+            cache_folder=cache_folder(),
+        ),
+        inside=tuple(arguments.inside),
+        view=View(arguments.view),
+    )
 
 
 @contextmanager
-def open_disk(arguments: Namespace) -> Iterator[tuple[Image, ImageDisk]]:
-    """The image, and its disk in a running kernel."""
-    with (
-        open_image(arguments.image, arguments.format) as image,
-        Kernel() as kernel,
-        ImageDisk(kernel, image) as disk,
-    ):
-        yield image, disk
+def open_source(arguments: Namespace, view: View | None = None) -> Iterator[Source]:
+    """The source that the arguments name, looked at in ``view`` if not in theirs."""
+    passphrases = _Passphrases(arguments.key_file)
+    wanted = _wanted(arguments, passphrases)
+    if view is not None:
+        from dataclasses import replace
+
+        wanted = replace(wanted, view=view)
+    with Source(wanted, passphrases.ask) as source:
+        yield source
 
 
 @contextmanager
 def open_volume(arguments: Namespace) -> Iterator[MountedVolume]:
     """The volume that the arguments name, mounted."""
-    with open_disk(arguments) as (image, disk):
-        volume = select_volume(image.path, disk.volumes(), arguments.volume)
-        with disk.mount(volume) as mounted:
-            if mounted.as_stored:
-                print_note("volume.as-stored", disk.name(volume))
+    with open_source(arguments) as source:
+        volume = source.choose(arguments.volume)
+        with source.mount(volume) as mounted:
+            if mounted.as_stored and source.stack.view is View.AUTO:
+                print_note("volume.as-stored", source.stack.name(volume))
             elif mounted.recovered:
-                print_note("volume.recovered", disk.name(volume))
+                print_note("volume.recovered", source.stack.name(volume))
             yield mounted

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,14 @@ from PySide6.QtCore import QObject, Signal
 
 from explorer.client.engine import Call, Engine
 from explorer.core.names import show_name
-from explorer.wire.messages import OpenSource, Request, SourceOpened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from explorer.client.engine import TakeFailure, TakePart, TakeReply
     from explorer.core.errors import EngineLost, ExplorerError
+    from explorer.core.volume import Volume
+    from explorer.wire.messages import OpenSource, Request, SourceOpened, VolumesFound
 
 
 class State(Enum):
@@ -44,10 +46,11 @@ class Session(QObject):
     """The :class:`EngineLost` of an engine that ended after the source was open."""
 
     def __init__(
-        self, path: bytes, parent: QObject | None = None, command: Sequence[str] = ()
+        self, wanted: OpenSource, parent: QObject | None = None, command: Sequence[str] = ()
     ) -> None:
         super().__init__(parent)
-        self.path = path
+        self.wanted = wanted
+        """What :meth:`open` asks for; whoever changes it opens again."""
         self.state = State.CLOSED
         self.source: SourceOpened | None = None
         self._command = command
@@ -55,18 +58,28 @@ class Session(QObject):
         self._left: list[Engine] = []
 
     @property
+    def path(self) -> bytes:
+        """Of the host: the first file or disk of the source."""
+        return self.wanted.paths[0]
+
+    @property
     def name(self) -> str:
         """The source's file name, to show."""
-        return show_name(os.path.basename(self.path) or self.path)  # noqa: PTH119 - bytes
+        path = os.fsencode(self.wanted.inside[-1]) if self.wanted.inside else self.path
+        return show_name(os.path.basename(path) or path)  # noqa: PTH119 - bytes
 
-    def open(self) -> None:
-        """Starts an engine and opens the source with it; ``opened`` or ``failed`` follows."""
+    def open(self, passphrases: tuple[bytes, ...] = ()) -> None:
+        """Starts an engine and opens the source with it; ``opened`` or ``failed`` follows.
+
+        ``passphrases`` are for what is encrypted on the way; they are not kept.
+        """
         self._leave_engine()
         self.state = State.OPENING
         self._engine = Engine(self, self._command)
         self._engine.lost.connect(self._take_loss)
         self._engine.start()
-        self._engine.request(OpenSource(self.path), self._take_source, self._take_failure)
+        request = replace(self.wanted, passphrases=passphrases)
+        self._engine.request(request, self._take_source, self._take_failure)
 
     def request(
         self,
@@ -78,6 +91,16 @@ class Session(QObject):
         """Asks the engine, as :meth:`Engine.request`; only after :meth:`open`."""
         assert self._engine is not None
         return self._engine.request(message, done, failed, part)
+
+    def volume(self, number: int | None) -> Volume | None:
+        """A volume of the source by its number, as far as it is known."""
+        volumes = self.source.volumes if self.source else ()
+        return next((volume for volume in volumes if volume.number == number), None)
+
+    def take_volumes(self, found: VolumesFound) -> None:
+        """Keeps what the engine has found since the source was opened."""
+        assert self.source is not None
+        self.source = replace(self.source, volumes=found.volumes)
 
     def close(self) -> None:
         """Ends the engine without waiting for it."""

@@ -20,12 +20,14 @@ TEXTS: dict[str, str] = {
     "source.kind": "{path}: neither a file nor a disk; open an image file or a block device",
     "source.empty": "{path}: the file is empty",
     "source.unreadable": "{path}: cannot be read: {reason}",
+    "source.key-size": "{path}: more than {limit} bytes, too long for a key",
     "source.changed": "{path}: the file became shorter while it was open",
     # Images
     "image.unsupported-format": "{path}: {format} cannot be read yet; convert it to a raw image",
     "image.corrupt": "{path}: damaged: {structure} at byte {offset}: {reason}",
     "image.feature": "{path}: {feature} cannot be read",
     "image.missing-part": "{path}: its {role} {name} is missing; put it beside the image",
+    "image.part": "{path}: is only a part of an image; open {name} instead",
     "image.consent": (
         "{path}: names {name} as its {role}, which is not in its own folder; if that is right, "
         "allow it with --allow-path {folder}"
@@ -47,7 +49,27 @@ TEXTS: dict[str, str] = {
     "volume.ambiguous": "{path}: {wanted} names several volumes; choose by number:\n{list}",
     "volume.unknown": "{volume}: no file system was recognised on it",
     "volume.refused": "{volume}: {title} cannot be opened: {why}",
+    "volume.unusable": "{volume}: {reason}",
+    "volume.locked": "{volume}: is encrypted; a passphrase or a key file is needed",
+    "volume.nesting": "more than {limit} images within one another",
+    "volume.not-locked": "{volume}: is not encrypted in a way that can be unlocked",
     "volume.mount": "{volume}: Linux could not mount it as {type}: {reason}{said}",
+    "volume.damaged": "damaged: {structure} at byte {offset}: {reason}",
+    "volume.feature": "{feature} cannot be read",
+    # Arrays; disks are counted from 0, as mdadm does
+    "array.incomplete": "a {level} of {disks} disks cannot do without these, which miss: {roles}",
+    "array.refused": "Linux could not put it together: {reason}{said}",
+    "array.degraded": "of its {disks} disks these are missing: {roles}",
+    "array.outdated": (
+        "disk {role} is out of date, and left out: written {events} times, the newest {newest}"
+    ),
+    "array.different": "disk {role} does not fit the others, and is left out",
+    "array.failed": "disk {role} has failed, as the others tell, and is left out",
+    "array.split": "disk {role} was used without the others, and is left out",
+    "array.twice": "disk {role} is there more than once; one is used",
+    "array.dirty": "it was not stopped cleanly, so that what is missing may be made up wrongly",
+    "array.journal": "its journal is not replayed; the newest changes may be missing",
+    "array.reshape": "it is on its way to another shape, and cannot be written to",
     # Kernel
     "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
     "sample.missing": "the sample disk was not found ({path}); make it with: ./dev setup",
@@ -81,9 +103,9 @@ TEXTS: dict[str, str] = {
 
 # Why a volume that was recognised is not opened.
 WHY: dict[str, str] = {
-    "encrypted": "it is encrypted, and unlocking is not supported yet",
-    "group": "it is part of a volume group, and groups are not assembled yet",
-    "array": "it is one member of an array, and arrays are not assembled yet",
+    "encrypted": "it is encrypted in a way that cannot be unlocked here",
+    "group": "it is part of a volume group; what is in it is listed as volumes of their own",
+    "array": "it is one member of an array; if that can be assembled, it is a volume of its own",
     "no-driver": "Linux has no file system for it",
     "not-files": "it holds no files",
     "flash": "it belongs on a flash chip; Linux does not read it from a disk",

@@ -15,13 +15,15 @@ from explorer.core.errors import (
     RecordError,
     UnknownFormat,
     VolumeError,
-    host_path,
 )
+from explorer.core.views import View
 from explorer.engine.export import export
 from explorer.engine.paths import check_path, resolve, split_path
-from explorer.images.registry import open_image
-from explorer.kernel import Kernel
-from explorer.volumes import ImageDisk
+from explorer.host.folders import cache_folder
+from explorer.images.opening import Choices
+from explorer.volumes import Source as OpenedSource
+from explorer.volumes import Wanted
+from explorer.volumes.facts import image_lines
 from explorer.wire.frames import EXIT_KERNEL_ENDED
 from explorer.wire.messages import (
     LINKS_LIMIT,
@@ -30,6 +32,7 @@ from explorer.wire.messages import (
     Entries,
     EntryRead,
     Export,
+    FindSubvolumes,
     LinksRead,
     ListDirectory,
     Listed,
@@ -47,7 +50,9 @@ from explorer.wire.messages import (
     Reply,
     Resolve,
     SourceOpened,
+    Unlock,
     VolumeOpened,
+    VolumesFound,
     XattrsRead,
 )
 
@@ -70,8 +75,7 @@ class Source:
     def __init__(self) -> None:
         self._lock = Lock()
         self._stack = ExitStack()
-        self._kernel: Kernel | None = None
-        self._disk: ImageDisk | None = None
+        self._source: OpenedSource | None = None
         self._volumes: dict[int, Volume] = {}
         self._mount_locks: dict[int, Lock] = {}
         self._mounted: dict[int, MountedVolume] = {}
@@ -99,8 +103,12 @@ class Source:
 
     def _handle(self, message: Message, answer: Answer) -> Reply:
         match message:
-            case OpenSource(path):
-                return self._open(path)
+            case OpenSource():
+                return self._open(message)
+            case Unlock(volume, passphrase):
+                return self._unlock(volume, passphrase)
+            case FindSubvolumes(volume):
+                return self._find_subvolumes(volume)
             case OpenVolume(volume):
                 return self._open_volume(volume)
             case ListDirectory(volume, path):
@@ -123,7 +131,7 @@ class Source:
             case ReadCounters():
                 return self._read_counters()
             case ReadLog(position):
-                text, end = self._opened_kernel().read_log(position)
+                text, end = self._opened().kernel.read_log(position)
                 return LogRead(end, text)
             case _:
                 kind = type(message).__name__
@@ -131,35 +139,82 @@ class Source:
 
     # ---- Opening
 
-    def _open(self, path: bytes) -> SourceOpened:
+    def _open(self, message: OpenSource) -> SourceOpened:
+        passphrases = message.passphrases
+
+        def ask(_what: str, wrong: int = 0) -> bytes | None:
+            return passphrases[wrong] if wrong < len(passphrases) else None
+
+        try:
+            view = View(message.view)
+        except ValueError:
+            raise RecordError("record.message", message="OpenSource", reason="its view") from None
+        wanted = Wanted(
+            paths=message.paths,
+            choices=Choices(
+                format=message.format or None,
+                snapshot=message.snapshot or None,
+                member=message.member or None,
+                allowed=message.allowed,
+                ask_passphrase=ask,
+                cache_folder=cache_folder(),
+            ),
+            inside=message.inside,
+            view=view,
+        )
         with self._lock:
-            if self._disk is not None:
+            if self._source is not None or not message.paths:
                 raise RecordError("record.message", message="OpenSource", reason="a second one")
-            image = self._stack.enter_context(open_image(path))
-            self._kernel = self._stack.enter_context(Kernel())
-            self._disk = self._stack.enter_context(ImageDisk(self._kernel, image))
-            volumes = tuple(self._disk.volumes())
-            if not volumes:
-                raise UnknownFormat("image.not-an-image", path=host_path(path))
-            self._volumes = {volume.number: volume for volume in volumes}
-            self._mount_locks = {number: Lock() for number in self._volumes}
+            source = self._stack.enter_context(OpenedSource(wanted, ask))
+            if not source.stack.volumes():
+                raise UnknownFormat("image.not-an-image", path=source.image.path)
+            self._source = source
+            image = source.image
             return SourceOpened(
-                image.size, image.format, self._kernel.release, self._kernel.boot_ns, volumes
+                image.size,
+                image.format,
+                source.kernel.release,
+                source.kernel.boot_ns,
+                self._take_volumes(source),
+                tuple(image_lines(image)),
             )
 
-    def _opened_kernel(self) -> Kernel:
-        if self._kernel is None:
+    def _take_volumes(self, source: OpenedSource) -> tuple[Volume, ...]:
+        volumes = tuple(source.stack.volumes())
+        for volume in volumes:
+            self._volumes[volume.number] = volume
+            self._mount_locks.setdefault(volume.number, Lock())
+        return volumes
+
+    def _opened(self) -> OpenedSource:
+        if self._source is None:
             raise RecordError("record.message", message="OpenSource", reason="not opened yet")
-        return self._kernel
+        return self._source
+
+    def _volume(self, number: int) -> Volume:
+        volume = self._volumes.get(number)
+        if volume is None:
+            raise VolumeError("volume.missing", wanted=str(number))
+        return volume
+
+    def _unlock(self, number: int, passphrase: bytes) -> VolumesFound:
+        source, volume = self._opened(), self._volume(number)
+        with self._lock:
+            source.stack.unlock(volume, passphrase)
+            return VolumesFound(self._take_volumes(source))
+
+    def _find_subvolumes(self, number: int) -> VolumesFound:
+        source, volume = self._opened(), self._volume(number)
+        with self._lock:
+            source.stack.find_subvolumes(volume)
+            return VolumesFound(self._take_volumes(source))
 
     def _mounted_volume(self, number: int) -> MountedVolume:
-        volume = self._volumes.get(number)
-        if volume is None or self._disk is None:
-            raise VolumeError("volume.missing", wanted=str(number))
+        source, volume = self._opened(), self._volume(number)
         with self._mount_locks[number]:
             mounted = self._mounted.get(number)
             if mounted is None:
-                mounted = self._disk.mount(volume)
+                mounted = source.mount(volume)
                 with self._lock:
                     self._stack.enter_context(mounted)
                 self._mounted[number] = mounted
@@ -207,11 +262,12 @@ class Source:
             return RangeRead(file.read_at(offset, length))
 
     def _read_counters(self) -> Counters:
-        self._opened_kernel()
-        assert self._disk is not None
-        now = self._disk.disk.statistics()
+        now = [disk.statistics() for disk in self._opened().stack.disks]
         # What was written went to memory; the library has no way to write to a source.
-        written = 0 if now.overlay_bytes else now.write_bytes
         return Counters(
-            now.read_requests, now.read_bytes, written, now.write_errors, now.overlay_bytes
+            sum(disk.read_requests for disk in now),
+            sum(disk.read_bytes for disk in now),
+            sum(0 if disk.overlay_bytes else disk.write_bytes for disk in now),
+            sum(disk.write_errors for disk in now),
+            sum(disk.overlay_bytes for disk in now),
         )

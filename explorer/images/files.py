@@ -287,23 +287,25 @@ class HostFolder(Folder):
     def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
         """Open a file by its relative or absolute name."""
         path = os.path.join(self._path, name)  # noqa: PTH118 - bytes
+        missing = MissingPart("image.missing-part", path=owner, role=role, name=show_name(name))
+        if b"\0" in name:
+            raise missing
         # Where links lead is what counts, and what is opened.
         real = os.path.realpath(path)
-        if b"\0" in name or not self._may_open(real):
+        if not self._may_open(real):
             raise UnsupportedFeature(
                 "image.consent",
                 path=owner,
                 role=role,
                 name=show_name(name),
                 folder=show_name(os.path.dirname(real)),  # noqa: PTH120 - bytes
+                allow=os.fsdecode(os.path.dirname(real)),  # noqa: PTH120 - bytes
             )
         try:
             file = HostFile(real, flags=getattr(os, "O_NOFOLLOW", 0))
         except SourceError as error:
             if error.code == "source.missing":
-                raise MissingPart(
-                    "image.missing-part", path=owner, role=role, name=show_name(name)
-                ) from None
+                raise missing from None
             raise
         folder = os.path.dirname(real)  # noqa: PTH120 - bytes
         return file, HostFolder(folder, (*self._allowed, os.path.realpath(self._path)))

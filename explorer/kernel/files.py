@@ -331,6 +331,20 @@ class File(_Handle):
                 self._path,
             )
 
+    def next_data(self, offset: int, size: int) -> int:
+        """Where the next byte that is not in a hole stands, from ``offset`` on; ``size`` if none.
+
+        A file system that knows no holes answers ``offset``.
+        """
+        kernel, library = self._kernel, self._kernel.binding.library
+        found = library.lkl_sys_lseek(
+            kernel.pointer, self.descriptor, offset, library.LKL_SEEK_DATA
+        )
+        if found < 0 and kernel.make_error(-found, "lseek").name == "ENXIO":
+            # Beyond the last data.
+            return size
+        return min(kernel.check(found, "lseek", self._path), size)
+
     def read_at(self, offset: int, length: int) -> bytes:
         """At most ``length`` bytes from ``offset``, fewer only at the end."""
         buffer = bytearray(length)

@@ -24,10 +24,11 @@ from explorer.core.entries import FileType, iter_entries
 from explorer.core.errors import RecordError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.volume import DISK, FREE, PARTITION, SUBVOLUME
 from explorer.models.location import Location
 from explorer.models.sorting import natural_key
 from explorer.models.texts import size_text
-from explorer.wire.messages import Entries, ListDirectory, Listed, SourceOpened
+from explorer.wire.messages import Entries, ListDirectory, Listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,6 +51,7 @@ class Kind(Enum):
     SOURCE = "source"
     VOLUME = "volume"
     LOCKED_VOLUME = "locked-volume"
+    """Needs a passphrase, or cannot be opened for another reason."""
     UNKNOWN_VOLUME = "unknown-volume"
     FOLDER = "folder"
 
@@ -74,21 +76,41 @@ ROOT = 0
 
 def volume_place(volume: Volume) -> str:
     """Where on the disk a volume is, as ``Partition 2``."""
-    if not volume.number:
-        return QCoreApplication.translate("Tree", "Whole disk")
-    return QCoreApplication.translate("Tree", "Partition %d") % volume.number
+    translate = QCoreApplication.translate
+    match volume.kind:
+        case "disk":
+            return translate("Tree", "Whole disk")
+        case "partition":
+            return translate("Tree", "Partition %1").replace("%1", volume.name or "?")
+        case "free":
+            return translate("Tree", "Free space")
+        case "opened":
+            return translate("Tree", "Unlocked contents")
+        case _:
+            return volume.name
 
 
 def volume_text(volume: Volume) -> str:
     """A volume as one line: its label or place, what it is, its size."""
-    what = volume.title or QCoreApplication.translate("Tree", "unknown contents")
-    return f"{volume.label or volume_place(volume)} · {what} · {size_text(volume.size)}"
+    parts = [volume.label or volume.partition_label or volume_place(volume)]
+    if volume.kind != FREE:
+        parts.append(volume.title or QCoreApplication.translate("Tree", "unknown contents"))
+    if volume.kind != SUBVOLUME:
+        parts.append(size_text(volume.size))
+    return " · ".join(parts)
 
 
 def _volume_tool_tip(volume: Volume) -> str:
     extent = QCoreApplication.translate("Tree", "%1 bytes from %2")
     extent = extent.replace("%1", f"{volume.size:,}").replace("%2", f"{volume.start:,}")
-    lines = (volume_text(volume), volume_place(volume), extent, volume.uuid)
+    lines = (
+        volume_text(volume),
+        volume_place(volume),
+        volume.type,
+        extent if volume.kind in (DISK, PARTITION, FREE) else "",
+        volume.uuid or volume.partition_uuid,
+        volume.note,
+    )
     return "\n".join(line for line in lines if line)
 
 
@@ -128,17 +150,37 @@ class FolderTreeModel(QAbstractItemModel):
         self._sources.append(number)
         self.endInsertRows()
 
-    def set_volumes(self, session: Session, source: SourceOpened) -> None:
+    def set_volumes(self, session: Session, volumes: Iterable[Volume]) -> None:
         """Shows the volumes of a source anew."""
         number = self._folders[Location(session, None, b"/")]
         self._remove_children(number)
         self._nodes[number].read = True
-        nodes = []
-        for volume in source.volumes:
+        self.update_volumes(session, volumes)
+
+    def update_volumes(self, session: Session, volumes: Iterable[Volume]) -> None:
+        """Shows what is known of volumes now, and those that were found since; none goes away."""
+        source = self._folders[Location(session, None, b"/")]
+        for volume in volumes:
             location = Location(session, volume.number, b"/")
             text, tool_tip = volume_text(volume), _volume_tool_tip(volume)
-            nodes.append(_Node(_volume_kind(volume), location, text, number, 0, tool_tip))
-        self._insert_children(number, 0, nodes)
+            number = self._folders.get(location)
+            if number is not None:
+                node = self._nodes[number]
+                node.kind, node.text, node.tool_tip = _volume_kind(volume), text, tool_tip
+                self.dataChanged.emit(self._index(number), self._index(number))
+                continue
+            above = Location(session, volume.parent, b"/")
+            parent = self._folders.get(above, source)
+            # Volumes stand before the folders of the one they are in.
+            row = self._volume_count(self._nodes[parent].children)
+            node = _Node(_volume_kind(volume), location, text, parent, 0, tool_tip)
+            self._insert_children(parent, row, [node])
+
+    def _volume_count(self, children: list[int]) -> int:
+        """How many of a node's first children are volumes."""
+        return bisect_left(
+            children, 1, key=lambda child: int(self._nodes[child].kind is Kind.FOLDER)
+        )
 
     def remove_source(self, session: Session) -> None:
         """Shows it no longer."""
@@ -159,13 +201,14 @@ class FolderTreeModel(QAbstractItemModel):
             return
         node = self._nodes[number]
         wanted = set(names)
-        for child in reversed(node.children):
+        volumes = self._volume_count(node.children)
+        for child in reversed(node.children[volumes:]):
             if self._nodes[child].key[1] not in wanted:
                 self._remove_child(number, child)
-        known = {self._nodes[child].key[1] for child in node.children}
+        known = {self._nodes[child].key[1] for child in node.children[volumes:]}
         new = sorted((natural_key(name), name) for name in wanted - known)
-        if not node.children:
-            self._insert_children(number, 0, [self._folder(number, key) for key in new])
+        if len(node.children) == volumes:
+            self._insert_children(number, volumes, [self._folder(number, key) for key in new])
         else:
             for key in new:
                 self._insert_folder(number, key)
@@ -308,7 +351,12 @@ class FolderTreeModel(QAbstractItemModel):
 
     def _insert_folder(self, parent: int, key: tuple[str, bytes]) -> int:
         children = self._nodes[parent].children
-        row = bisect_left(children, key, key=lambda child: self._nodes[child].key)
+        row = bisect_left(
+            children,
+            key,
+            self._volume_count(children),
+            key=lambda child: self._nodes[child].key,
+        )
         self._insert_children(parent, row, [self._folder(parent, key)])
         return children[row]
 

@@ -120,7 +120,7 @@ class Browser(QSplitter):
         selection.blockSignals(blocked)
         self.tree.viewport().update()
         self.tree.scrollTo(index)
-        if location.volume is None:
+        if self.shows_volumes:
             self.contents_model.clear()
             self.volumes.setRootIndex(index)
             self._shown.setCurrentWidget(self.volumes)
@@ -128,6 +128,19 @@ class Browser(QSplitter):
         else:
             self._shown.setCurrentWidget(self.contents)
             self.contents_model.open(location)
+
+    @property
+    def shows_volumes(self) -> bool:
+        """Whether what is shown has volumes instead of folders: a source, or a volume of such."""
+        here = self.location
+        if here is None:
+            return False
+        volume = here.session.volume(here.volume)
+        return here.volume is None or (
+            volume is not None
+            and not volume.mountable
+            and (volume.locked or self.tree_model.hasChildren(self.tree_model.reveal(here)))
+        )
 
     def show_nothing(self) -> None:
         """Shows no location."""
@@ -141,8 +154,8 @@ class Browser(QSplitter):
         here = self.location
         if here is None:
             return ""
-        if here.volume is None:
-            volumes = len(here.session.source.volumes) if here.session.source else 0
+        if self.shows_volumes:
+            volumes = self.tree_model.rowCount(self.tree_model.reveal(here))
             return translate("Browser", "%n volumes", None, volumes)
         text = translate("Browser", "%n items", None, self.contents_model.rowCount())
         if self.contents_model.loading:
@@ -169,6 +182,13 @@ class Browser(QSplitter):
     def selected_count(self) -> int:
         """How many entries are selected."""
         return self.contents.selected_count()
+
+    def is_file_selected(self) -> bool:
+        """Whether one file is selected, and nothing else."""
+        if self.selected_count() != 1:
+            return False
+        row = next(self.contents.iter_selected_rows())
+        return self.contents_model.type(row) == FileType.FILE
 
     def current_name(self) -> bytes:
         """Name of the entry that has the cursor; empty for none."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, Qt
-from PySide6.QtGui import QAction, QKeySequence
+from PySide6.QtGui import QAction, QActionGroup, QKeySequence
 from PySide6.QtWidgets import QMenu
 
+from explorer.core.views import View
 from explorer.ui.icons import icon
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Commands:
         self._icon_names: dict[QAction, str] = {}
         make = self._make
         self.open = make(translate("Commands", "&Open image…"), [standard.Open], "open")
+        self.open_together = make(translate("Commands", "Open images that &belong together…"), [])
+        self.open_inside = make(translate("Commands", "Open as &image"), ["Ctrl+PgDown"])
         self.close = make(translate("Commands", "&Close image"), ["Ctrl+W"])
         self.quit = make(translate("Commands", "&Quit"), ["Ctrl+Q"])
         self.back = make(translate("Commands", "&Back"), ["Alt+Left"], "back")
@@ -47,9 +50,25 @@ class Commands:
         self.preview = make(translate("Commands", "&Preview pane"), ["Alt+P"])
         self.preview.setCheckable(True)
         self.preview.setChecked(True)
+        self.views = self._make_views()
         # These act on the contents only: elsewhere Ctrl+C and Backspace have their own meaning.
         for action in (self.copy, self.up):
             action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
+
+    def _make_views(self) -> QActionGroup:
+        """The ways to look at what was not closed cleanly; an action's data is the view."""
+        translate = QCoreApplication.translate
+        group = QActionGroup(self._window)
+        for view, text in (
+            (View.AUTO, translate("Commands", "&Recovered where needed")),
+            (View.STORED, translate("Commands", "As &stored")),
+            (View.RECOVERED, translate("Commands", "Always re&covered")),
+        ):
+            action = self._make(text, [])
+            action.setCheckable(True)
+            action.setData(view.value)
+            group.addAction(action)
+        return group
 
     def _make(self, text: str, keys: Keys, icon_name: str = "") -> QAction:
         action = QAction(text, self._window)
@@ -57,8 +76,9 @@ class Commands:
         if icon_name:
             self._icon_names[action] = icon_name
             action.setIcon(icon(icon_name))
-        shown = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
-        action.setToolTip(f"{text.replace('&', '')} ({shown})")
+        if keys:
+            shown = action.shortcut().toString(QKeySequence.SequenceFormat.NativeText)
+            action.setToolTip(f"{text.replace('&', '')} ({shown})")
         self._window.addAction(action)
         return action
 
@@ -80,7 +100,7 @@ class Commands:
         """Offers every action; ``recent`` becomes a menu in the first one."""
         translate = QCoreApplication.translate
         files = bar.addMenu(translate("Commands", "&File"))
-        files.addAction(self.open)
+        files.addActions([self.open, self.open_together])
         files.addMenu(recent)
         files.addAction(self.close)
         files.addSeparator()
@@ -95,11 +115,14 @@ class Commands:
         go.addActions([self.back, self.forward, self.up, self.edit_path])
         view = bar.addMenu(translate("Commands", "&View"))
         view.addActions([self.refresh, self.preview])
+        view.addSeparator()
+        view.addActions(self.views.actions())
 
     def make_entry_menu(self, open_entry: Callable[[], None]) -> QMenu:
         """What can be done with an entry; deleted when it closes."""
         menu = self._make_menu()
         menu.addAction(QCoreApplication.translate("Commands", "&Open"), open_entry)
+        menu.addAction(self.open_inside)
         menu.addSeparator()
         menu.addActions([self.extract, self.copy, self.copy_path])
         menu.addSeparator()

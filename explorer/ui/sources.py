@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from explorer.core.errors import ExplorerError
-    from explorer.wire.messages import SourceOpened
+    from explorer.wire.messages import OpenSource, SourceOpened
 
 
 class Sources(QObject):
@@ -39,10 +38,9 @@ class Sources(QObject):
     def __bool__(self) -> bool:
         return bool(self._sessions)
 
-    def add(self, path: str | bytes) -> Session:
-        """A session for an image or device of the host; its ``open()`` is the caller's."""
-        path = os.path.abspath(os.fsencode(path))  # noqa: PTH100 - bytes
-        session = Session(path, self, self._engine_command)
+    def add(self, wanted: OpenSource) -> Session:
+        """A session for images or devices of the host; its ``open()`` is the caller's."""
+        session = Session(wanted, self, self._engine_command)
 
         def take_source(source: SourceOpened) -> None:
             self.opened.emit(session, source)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 COUNTERS_MS = 2000
 
+OVERLAY_BLOCK = 4096
+"""Bytes of a block that is kept in memory instead of being written."""
+
 
 class StatusBar(QStatusBar):
     """Three texts, of which the last counts by itself."""
@@ -62,7 +65,11 @@ class StatusBar(QStatusBar):
     def _take(self, counters: Counters) -> None:
         translate = QCoreApplication.translate
         text = translate("StatusBar", "Bytes written to the source: %1")
-        self.written.setText(text.replace("%1", f"{counters.written_bytes:,}"))
+        text = text.replace("%1", f"{counters.written_bytes:,}")
+        if counters.overlay_bytes:
+            held = translate("StatusBar", "%1 blocks in memory")
+            text += " · " + held.replace("%1", f"{counters.overlay_bytes // OVERLAY_BLOCK:,}")
+        self.written.setText(text)
         tip = translate("StatusBar", "Read: %1. Writes refused: %2. Kept in memory instead: %3.")
         self.written.setToolTip(
             tip.replace("%1", size_text(counters.read_bytes))
@@ -82,4 +89,6 @@ def _volume_text(volume: VolumeOpened) -> str:
         text += " · " + translate("StatusBar", "recovered in memory")
     elif volume.as_stored:
         text += " · " + translate("StatusBar", "as stored, not recovered")
+    else:
+        text += " · " + translate("StatusBar", "as stored")
     return text

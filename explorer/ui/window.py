@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, QEvent, QPoint, QSettings, Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QAction, QGuiApplication
 from PySide6.QtWidgets import (
     QFileDialog,
     QLineEdit,
@@ -24,7 +25,7 @@ from explorer.client.session import State
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.models.location import Location, join_path
-from explorer.models.tree import volume_place
+from explorer.models.tree import volume_place, volume_text
 from explorer.ui.banner import Banner
 from explorer.ui.browser import Browser
 from explorer.ui.commands import Commands
@@ -33,11 +34,20 @@ from explorer.ui.extraction import Extraction
 from explorer.ui.jobs import JobPanel
 from explorer.ui.navigation import Navigation
 from explorer.ui.pathbar import PathBar
+from explorer.ui.questions import NEEDS_CONSENT, NEEDS_PASSPHRASE, ask_consent, ask_passphrase
 from explorer.ui.recent import RecentMenu
 from explorer.ui.sources import Sources
 from explorer.ui.startpage import StartPage
 from explorer.ui.status import StatusBar
-from explorer.wire.messages import OpenVolume, SourceOpened, VolumeOpened
+from explorer.wire.messages import (
+    FindSubvolumes,
+    OpenSource,
+    OpenVolume,
+    SourceOpened,
+    Unlock,
+    VolumeOpened,
+    VolumesFound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +56,7 @@ if TYPE_CHECKING:
 
     from explorer.client.session import Session
     from explorer.core.errors import ExplorerError
+    from explorer.core.volume import Volume
     from explorer.ui.extraction import Selection
 
 PROGRAM = "LKL Explorer"
@@ -117,6 +128,9 @@ class MainWindow(QMainWindow):
     def _connect_commands(self) -> None:
         commands, navigation, extraction = self.commands, self.navigation, self.extraction
         commands.open.triggered.connect(self._choose_image)
+        commands.open_together.triggered.connect(self._choose_images)
+        commands.open_inside.triggered.connect(self._with_selection(self._open_inside))
+        commands.views.triggered.connect(self._set_view)
         commands.close.triggered.connect(self._close_current)
         commands.quit.triggered.connect(self.close)
         commands.back.triggered.connect(navigation.go_back)
@@ -171,16 +185,21 @@ class MainWindow(QMainWindow):
         """What is shown; None while nothing is open."""
         return self.navigation.location
 
-    def open_path(self, path: str | bytes) -> None:
-        """Opens an image or device of the host."""
-        session = self.sources.add(path)
+    def open_path(self, *paths: str | bytes) -> None:
+        """Opens an image or device of the host; several make one source."""
+        absolute = (os.path.abspath(os.fsencode(path)) for path in paths)  # noqa: PTH100 - bytes
+        self.open_source(OpenSource(tuple(absolute)))
+
+    def open_source(self, wanted: OpenSource, passphrases: tuple[bytes, ...] = ()) -> None:
+        """Opens a source, with passphrases for what is encrypted on the way to it."""
+        session = self.sources.add(wanted)
         self.browser.tree_model.add_source(session)
         self._pages.setCurrentWidget(self.browser)
         text = QCoreApplication.translate("MainWindow", "Opening %1…")
         text = text.replace("%1", session.name)
         self.status.items.setText(text)
         self.browser.contents.show_message(text)
-        session.open()
+        session.open(passphrases)
 
     def close_source(self, session: Session) -> None:
         """Closes a source and ends its engine."""
@@ -197,15 +216,18 @@ class MainWindow(QMainWindow):
 
     def _take_source(self, session: Session, source: SourceOpened) -> None:
         tree, model = self.browser.tree, self.browser.tree_model
-        model.set_volumes(session, source)
+        model.set_volumes(session, source.volumes)
         self.recent.remember(os.fsdecode(session.path))
         self.start_page.set_recent(self.recent.paths)
         root = Location(session, None, b"/")
         tree.expand(model.reveal(root))
         here = self.location
         if here is not None and here.session is session:
-            # The engine was started again.
-            self.navigation.show_again(b"")
+            # The engine was started again; what was unlocked is locked again.
+            if here.volume is None or session.volume(here.volume) is not None:
+                self.navigation.show_again(b"")
+            else:
+                self.navigation.go(root)
             return
         usable = [volume for volume in source.volumes if volume.mountable]
         one = len(usable) == 1
@@ -214,7 +236,17 @@ class MainWindow(QMainWindow):
     def _take_refusal(self, session: Session, error: ExplorerError) -> None:
         self.browser.tree_model.remove_source(session)
         self._update_place()
-        self._show_error(error)
+        wanted = session.wanted
+        if error.code in NEEDS_PASSPHRASE:
+            ask_passphrase(self, describe(error), lambda typed: self.open_source(wanted, (typed,)))
+        elif error.code == NEEDS_CONSENT:
+            ask_consent(
+                self,
+                error,
+                lambda folder: self.open_source(replace(wanted, allowed=(*wanted.allowed, folder))),
+            )
+        else:
+            self._show_error(error)
 
     def _offer_restart(self, session: Session, error: ExplorerError) -> None:
         log = error.params.get("log")
@@ -231,17 +263,95 @@ class MainWindow(QMainWindow):
             self.close_source(self.location.session)
 
     def _choose_image(self) -> None:
-        title = QCoreApplication.translate("MainWindow", "Open a disk image")
-        folder = self._settings.value("open/folder", str(Path.home()), type=str)
-        dialog = QFileDialog(self, title, str(folder))
-        dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.fileSelected.connect(self._open_chosen)
+        dialog = self._make_file_dialog(
+            QCoreApplication.translate("MainWindow", "Open a disk image"),
+            QFileDialog.FileMode.ExistingFile,
+        )
+        dialog.fileSelected.connect(lambda path: self._open_chosen([path]))
         dialog.open()
 
-    def _open_chosen(self, path: str) -> None:
-        self._settings.setValue("open/folder", str(Path(path).parent))
-        self.open_path(path)
+    def _choose_images(self) -> None:
+        dialog = self._make_file_dialog(
+            QCoreApplication.translate("MainWindow", "Open images that belong together"),
+            QFileDialog.FileMode.ExistingFiles,
+        )
+        dialog.filesSelected.connect(self._open_chosen)
+        dialog.open()
+
+    def _make_file_dialog(self, title: str, mode: QFileDialog.FileMode) -> QFileDialog:
+        folder = self._settings.value("open/folder", str(Path.home()), type=str)
+        dialog = QFileDialog(self, title, str(folder))
+        dialog.setFileMode(mode)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        return dialog
+
+    def _open_chosen(self, paths: Sequence[str]) -> None:
+        self._settings.setValue("open/folder", str(Path(paths[0]).parent))
+        self.open_path(*paths)
+
+    def _open_inside(self, selection: Selection) -> None:
+        """Opens a file of the image as an image itself."""
+        folder = selection.folder
+        volume = folder.session.volume(folder.volume)
+        if volume is None or len(selection.names) != 1:
+            return
+        path = os.fsdecode(join_path(folder.path, selection.names[0]))
+        wanted = folder.session.wanted
+        self.open_source(
+            replace(
+                wanted,
+                inside=(*wanted.inside, f"{volume.name}:{path}"),
+                format="",
+                snapshot="",
+                member="",
+            )
+        )
+
+    def _set_view(self, action: QAction) -> None:
+        """Looks at the source in another way, with an engine of its own."""
+        here = self.location
+        if here is not None and here.session.wanted.view != action.data():
+            here.session.wanted = replace(here.session.wanted, view=action.data())
+            here.session.open()
+
+    # ---- Volumes
+
+    def _ask_to_unlock(self, location: Location, volume: Volume, failure: str = "") -> None:
+        text = QCoreApplication.translate("MainWindow", "Passphrase for %1:")
+        text = text.replace("%1", volume_text(volume))
+        ask_passphrase(
+            self,
+            f"{failure}\n\n{text}" if failure else text,
+            lambda typed: self._unlock(location, volume, typed),
+        )
+
+    def _unlock(self, location: Location, volume: Volume, passphrase: bytes) -> None:
+        known = (
+            {one.number for one in location.session.source.volumes}
+            if (location.session.source)
+            else set()
+        )
+
+        def take(found: VolumesFound) -> None:
+            self._take_volumes(location.session, found)
+            new = [one for one in found.volumes if one.number not in known and one.mountable]
+            if len(new) == 1:
+                self.navigation.go(location._replace(volume=new[0].number))
+            else:
+                self.browser.tree.expand(self.browser.tree_model.reveal(location))
+                self.navigation.show_again(b"")
+
+        def fail(error: ExplorerError) -> None:
+            if error.code in NEEDS_PASSPHRASE:
+                self._ask_to_unlock(location, volume, describe(error))
+            else:
+                self._show_error(error)
+
+        location.session.request(Unlock(volume.number, passphrase), take, fail)
+
+    def _take_volumes(self, session: Session, found: VolumesFound) -> None:
+        session.take_volumes(found)
+        self.browser.tree_model.update_volumes(session, found.volumes)
 
     # ---- What is shown
 
@@ -252,17 +362,26 @@ class MainWindow(QMainWindow):
         self.banner.hide()
         self.filter_edit.clear()
         self._update_place()
-        if location.volume is not None:
+        volume = location.session.volume(location.volume)
+        self.browser.show_location(location, name)
+        if volume is not None and volume.locked:
+            self._ask_to_unlock(location, volume)
+        elif location.volume is not None and not self.browser.shows_volumes:
             location.session.request(
                 OpenVolume(location.volume), lambda opened: self._take_volume(location, opened)
             )
-        self.browser.show_location(location, name)
 
     def _take_volume(self, location: Location, volume: VolumeOpened) -> None:
         here = self.location
         if here is not None and here[:2] == location[:2]:
             self._volume = volume
             self._update_place()
+        if volume.type == "btrfs" and location.volume is not None:
+            session = location.session
+            session.request(
+                FindSubvolumes(location.volume),
+                lambda found: self._take_volumes(session, found),
+            )
 
     def _refresh(self) -> None:
         here = self.location
@@ -288,6 +407,9 @@ class MainWindow(QMainWindow):
         commands.back.setEnabled(navigation.can_go_back)
         commands.forward.setEnabled(navigation.can_go_forward)
         commands.up.setEnabled(here is not None and here.parent is not None)
+        commands.views.setEnabled(here is not None)
+        for action in commands.views.actions():
+            action.setChecked(here is not None and action.data() == here.session.wanted.view)
         for action in (commands.refresh, commands.close, commands.edit_path):
             action.setEnabled(here is not None)
         self.filter_edit.setEnabled(here is not None and here.volume is not None)
@@ -298,6 +420,7 @@ class MainWindow(QMainWindow):
         for action in (commands.extract, commands.copy, commands.copy_path):
             action.setEnabled(selected > 0)
         commands.properties.setEnabled(selected == 1)
+        commands.open_inside.setEnabled(self.browser.is_file_selected())
         self.status.items.setText(self.browser.items_text())
 
     def _show_preview(self) -> None:
@@ -387,12 +510,10 @@ class MainWindow(QMainWindow):
 
 
 def _volume_name(location: Location | None) -> str:
-    if location is None or location.volume is None or location.session.source is None:
+    if location is None or location.volume is None:
         return ""
-    for volume in location.session.source.volumes:
-        if volume.number == location.volume:
-            return volume.label or volume_place(volume)
-    return str(location.volume)
+    volume = location.session.volume(location.volume)
+    return str(location.volume) if volume is None else volume.label or volume_place(volume)
 
 
 def _copy_paths(selection: Selection) -> None:

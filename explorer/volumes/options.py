@@ -15,6 +15,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from explorer.core.views import View
+
 RECOVERED = re.compile(
     r"EXT4-fs .*(recovery complete|orphan inodes? deleted|truncates? cleaned up)"
     r"|XFS .*Ending recovery"
@@ -96,8 +98,18 @@ _UFS: dict[str, tuple[Attempt, ...]] = {
 }
 
 
-def attempts(kind: str, variant: str = "") -> tuple[Attempt, ...]:
-    """The ways to mount a file system of the kernel, best first."""
+def attempts(kind: str, variant: str = "", view: View = View.AUTO) -> tuple[Attempt, ...]:
+    """The ways to mount a file system of the kernel in a view, best first."""
+    known = _known_attempts(kind, variant)
+    # A file system without a journal has one way, which is both.
+    if view is View.STORED:
+        return tuple(attempt for attempt in known if attempt.as_stored) or known
+    if view is View.RECOVERED:
+        return tuple(attempt for attempt in known if not attempt.as_stored)
+    return known
+
+
+def _known_attempts(kind: str, variant: str) -> tuple[Attempt, ...]:
     if kind == "ufs":
         return _UFS[variant]
     if kind == "qnx6" and variant == "mmi":

@@ -11,11 +11,12 @@ its volume.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # Read at run time: a field's annotation says how it is decoded.
 from explorer.core.entries import Entry  # noqa: TC001
 from explorer.core.errors import ExplorerError  # noqa: TC001
+from explorer.core.views import View
 from explorer.core.volume import Volume  # noqa: TC001
 
 # ---- From the engine, without being asked ---------------------------------
@@ -39,8 +40,34 @@ class OpenSource:
     The first request, and once only: an engine has one source.
     """
 
-    path: bytes
-    """Of the host."""
+    paths: tuple[bytes, ...]
+    """Of the host; several are images whose volumes belong together."""
+    format: str = ""
+    """The format to take it as; empty for the one it has. An empty text below means none, too."""
+    snapshot: str = ""
+    member: str = ""
+    inside: tuple[str, ...] = ()
+    """Images within, as ``VOLUME:PATH``; see :class:`explorer.volumes.source.Wanted`."""
+    allowed: tuple[bytes, ...] = ()
+    """Folders whose files the image may name, besides its own."""
+    view: str = View.AUTO.value
+    passphrases: tuple[bytes, ...] = field(default=(), repr=False)
+    """Tried for whatever is encrypted on the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """Open an encrypted volume: answered by :class:`VolumesFound`."""
+
+    volume: int
+    passphrase: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FindSubvolumes:
+    """Look for subvolumes and snapshots: answered by :class:`VolumesFound`."""
+
+    volume: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +230,15 @@ class SourceOpened:
     boot_ns: int
     """Nanoseconds that booting it took."""
     volumes: tuple[Volume, ...]
+    facts: tuple[str, ...]
+    """What the image's format tells of it, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumesFound:
+    """All volumes of the source as they are known now."""
+
+    volumes: tuple[Volume, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +337,8 @@ Request = (
     | Export
     | ReadCounters
     | ReadLog
+    | Unlock
+    | FindSubvolumes
 )
 Part = Entries | Progress | EntryFailed
 Reply = (
@@ -314,6 +352,7 @@ Reply = (
     | Exported
     | Counters
     | LogRead
+    | VolumesFound
 )
 Message = Ready | Request | Cancel | Part | Reply | Failed
 
@@ -345,6 +384,9 @@ MESSAGES: dict[int, type[Message]] = {
     25: Exported,
     26: Counters,
     27: LogRead,
+    28: Unlock,
+    29: FindSubvolumes,
+    30: VolumesFound,
 }
 """The number that stands for each class in a frame's header."""
 
@@ -360,6 +402,8 @@ REPLIES: dict[type[Request], type[Reply]] = {
     Export: Exported,
     ReadCounters: Counters,
     ReadLog: LogRead,
+    Unlock: VolumesFound,
+    FindSubvolumes: VolumesFound,
 }
 """The reply that ends each request, unless :class:`Failed` does."""
 

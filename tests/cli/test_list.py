@@ -36,8 +36,9 @@ def test_info_names_every_volume(
     found = run("info", unchanged(two_volumes))
     assert found.code == 0
     assert str(two_volumes) in found.lines[0]
-    rows = found.lines[2:]
-    assert [row.split()[0:2] for row in rows] == [
+    start = next(n for n, line in enumerate(found.lines) if line.split()[:1] == ["VOLUME"])
+    rows = found.lines[start + 1 :]
+    assert [row.split()[0:2] for row in rows[:4]] == [
         ["1", "ext4"], ["2", "ext2"], ["3", "swap"], ["4", "not"],
     ]  # fmt: skip
     # A label may not control the terminal.
@@ -46,8 +47,13 @@ def test_info_names_every_volume(
 
 def test_info_as_json(run: Run, two_volumes: Path) -> None:
     found = run("info", "--json", two_volumes).json
-    assert found["image"] == {"path": str(two_volumes), "format": "raw", "size": 40 << 20}
-    volumes = found["volumes"]
+    (image,) = found["images"]
+    assert (image["path"], image["format"], image["size"]) == (str(two_volumes), "raw", 40 << 20)
+    assert [table["type"] for table in found["tables"]] == ["gpt"]
+    free = [one for one in found["volumes"] if one["kind"] == "free"]
+    volumes = [one for one in found["volumes"] if one["kind"] == "partition"]
+    assert len(free) + len(volumes) == len(found["volumes"])
+    assert sum(one["size"] for one in free) < (40 << 20) - sum(one["size"] for one in volumes)
     assert [one["content"] for one in volumes] == ["ext4", "ext2", "swap", ""]
     assert [one["mountable"] for one in volumes] == [True, True, False, False]
     assert volumes[0]["start"] == 1 << 20

@@ -166,7 +166,7 @@ class EngineProcess:
 
     def open(self, image: Path) -> SourceOpened:
         """Opens an image."""
-        return self.ask(OpenSource(bytes(image)), SourceOpened)
+        return self.ask(OpenSource((bytes(image),)), SourceOpened)
 
     def list(self, volume: int, path: bytes) -> list[Entry]:
         """The entries of a directory."""

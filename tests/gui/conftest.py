@@ -15,6 +15,7 @@ from PySide6.QtCore import QSettings
 
 from explorer.client.session import Session, State
 from explorer.ui.window import MainWindow
+from explorer.wire.messages import OpenSource
 from tests.engine.fixtures import crowd_image, disk_image, ext4_image, image_folder, tree
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def open_session(qtbot: QtBot) -> Iterator[OpenSession]:
     sessions: list[Session] = []
 
     def open_one(image: Path) -> Session:
-        session = Session(bytes(image))
+        session = Session(OpenSource((bytes(image),)))
         sessions.append(session)
         with qtbot.waitSignal(session.opened, timeout=WAIT_MS):
             session.open()

@@ -18,6 +18,7 @@ from explorer.wire.messages import (
     EntryRead,
     Export,
     ListDirectory,
+    OpenSource,
     OpenVolume,
     ReadEntry,
     Request,
@@ -62,7 +63,7 @@ def test_answers_come_by_the_event_loop(
 
 
 def test_a_source_that_cannot_be_opened(qtbot: QtBot, tmp_path: Path) -> None:
-    session = Session(bytes(tmp_path / "missing"))
+    session = Session(OpenSource((bytes(tmp_path / "missing"),)))
     with qtbot.waitSignal(session.failed, timeout=WAIT_MS) as blocker:
         session.open()
     assert isinstance(blocker.args, list)

@@ -39,7 +39,7 @@ def model(qtbot: QtBot) -> Iterator[FolderTreeModel]:
 def add(model: FolderTreeModel, session: Session) -> None:
     assert session.source is not None
     model.add_source(session)
-    model.set_volumes(session, session.source)
+    model.set_volumes(session, session.source.volumes)
 
 
 def texts(model: FolderTreeModel, parent: QModelIndex) -> list[str]:
@@ -64,6 +64,7 @@ def test_volumes_and_folders(
         "sample · ext4 · 24.0 MiB",
         "secret · LUKS encrypted volume · 4.00 MiB",
         "Partition 3 · unknown contents · 1.00 MiB",
+        "Free space · 1.00 MiB",
     ]
     volumes = [model.index(row, 0, source) for row in range(3)]
     kinds = [model.kind(volume) for volume in volumes]
@@ -131,16 +132,11 @@ def test_a_folder_that_cannot_be_read_says_why(
     volumes = session.source.volumes
     model.add_source(session)
     # As if it looked openable: the engine has the last word.
-    first, locked, last = volumes
+    first, locked, last, _free = volumes
     usable = type(locked)(
         locked.number, locked.start, locked.size, "ext4", "ext4", "", "", mountable=True
     )
-    model.set_volumes(
-        session,
-        type(session.source)(
-            session.source.size, "raw", session.source.kernel, 1, (first, usable, last)
-        ),
-    )
+    model.set_volumes(session, (first, usable, last))
     index = model.reveal(Location(session, locked.number, b"/"))
     failures: list[object] = []
     model.failed.connect(lambda _location, error: failures.append(error))

@@ -16,6 +16,7 @@ from explorer.core.entries import Entry
 from explorer.core.errors import ExplorerError, KernelError, RecordError, VolumeError
 from explorer.core.volume import Volume
 from explorer.wire import messages
+from explorer.wire.fields import to_fields
 from explorer.wire.frames import (
     FIELDS_LIMIT,
     HEADER,
@@ -93,6 +94,11 @@ def test_damaged_bytes_give_a_typed_error_or_a_message(
         assert all(isinstance(frame, Frame) for frame in reader)
 
 
+def to_json(message: Message) -> dict[str, object]:
+    fields: dict[str, object] = json.loads(to_fields(message)[0])
+    return fields
+
+
 def frame_of(message: type[Message], fields: object, payload: bytes = b"") -> bytes:
     text = json.dumps(fields).encode()
     number = next(number for number, kind in MESSAGES.items() if kind is message)
@@ -114,7 +120,12 @@ def frame_of(message: type[Message], fields: object, payload: bytes = b"") -> by
         (frame_of(messages.Cancel, {"target": 1 << 64}), "beyond 64 bits"),
         (frame_of(messages.Cancel, {"target": 1}, b"x"), "a payload where none belongs"),
         (frame_of(messages.Entries, {"payload": "x"}), "not its fields"),
-        (frame_of(messages.OpenSource, {"path": "\u0100"}), "latin-1"),
+        (
+            frame_of(
+                messages.OpenSource, {**to_json(messages.OpenSource((b"",))), "paths": ["\u0100"]}
+            ),
+            "latin-1",
+        ),
         (frame_of(messages.LinksRead, {"targets": ["a", 1]}), "a int where a str belongs"),
     ],
 )
@@ -139,7 +150,7 @@ def test_a_sender_keeps_the_limits_too() -> None:
     with pytest.raises(RecordError):
         encode(1, messages.Entries(bytes(PAYLOAD_LIMIT + 1)))
     with pytest.raises(RecordError):
-        encode(1, messages.OpenSource(bytes(FIELDS_LIMIT)))
+        encode(1, messages.OpenSource((bytes(FIELDS_LIMIT),)))
 
 
 def test_every_message_has_one_number() -> None:

@@ -16,7 +16,7 @@ import pytest
 from explorer.core.errors import UnsupportedFeature, VolumeError
 from explorer.core.messages import describe
 from explorer.images.registry import open_image
-from explorer.volumes import ImageDisk
+from explorer.volumes import Stack
 from tests.volumes.truth import Found, RealImage, copy_of, list_volume, real_images
 
 if TYPE_CHECKING:
@@ -135,18 +135,18 @@ def test_real_image(
         with pytest.raises(UnsupportedFeature):
             open_image(path)
         return
-    with open_image(path) as image, ImageDisk(kernel, image) as disk:
+    with open_image(path) as image, Stack(kernel, [image]) as disk:
         partitions = real.partitions()
         if partitions is not None:
             ours = [
-                (one.number, one.start // 512, one.size // 512) for one in disk.disk.partitions()
+                (one.number, one.start // 512, one.size // 512) for one in disk.disks[0].partitions()
             ]
             assert ours == sorted(partitions)
         for volume in disk.volumes():
             check_volume(real, disk, volume)
 
 
-def check_volume(real: RealImage, disk: ImageDisk, volume: Volume) -> None:
+def check_volume(real: RealImage, disk: Stack, volume: Volume) -> None:
     """Mount a volume, and compare what is in it."""
     found = real.found(volume.number)
     refusal: VolumeError | None = None

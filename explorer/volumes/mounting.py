@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mounts what was recognised on a device, in the first way that works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from explorer.core.errors import KernelError, VolumeError
+from explorer.volumes.options import RECOVERED, attempts
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from explorer.core.views import View
+    from explorer.core.volume import Volume
+    from explorer.kernel import BlockDevice, Mount
+    from explorer.volumes.options import Attempt
+    from explorer.volumes.signatures import Recognised
+
+
+@dataclass(frozen=True, slots=True)
+class MountedVolume:
+    """A volume whose files can be read. A context manager that unmounts it."""
+
+    volume: Volume
+    mount: Mount
+    kind: str
+    """The kernel's file system."""
+    options: str
+    recovered: bool
+    """Whether it was not closed cleanly and replayed its journal, in memory."""
+    as_stored: bool
+    """Whether it was opened without that; the newest changes may be missing."""
+
+    def close(self) -> None:
+        """Unmount it."""
+        self.mount.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.mount.__exit__(kind, error, trace)
+
+
+def mount_recognised(
+    device: BlockDevice,
+    volume: Volume,
+    found: Recognised,
+    view: View,
+    *,
+    name: str,
+    extra_options: str = "",
+) -> MountedVolume:
+    """Mount a volume, read-only; raises :exc:`VolumeError` with what the kernel said.
+
+    ``name`` is how messages name the volume; ``extra_options`` are added to each way's own.
+    """
+    failure: KernelError | None = None
+    for kind in found.types:
+        for attempt in attempts(kind, found.variant, view):
+            try:
+                return _mount(device, volume, kind, attempt, extra_options)
+            except KernelError as error:
+                if error.code != "kernel.call":
+                    raise
+                failure = failure or error
+    raise VolumeError(
+        "volume.mount",
+        volume=name,
+        type=found.title,
+        reason=failure.reason if failure else "",
+        log=failure.log if failure else [],
+    ) from failure
+
+
+def _mount(
+    device: BlockDevice, volume: Volume, kind: str, attempt: Attempt, extra_options: str
+) -> MountedVolume:
+    options = ",".join(part for part in (attempt.options, extra_options) if part)
+    mount = device.mount(kind, options=options)
+    recovered = any(RECOVERED.search(line) for line in mount.messages)
+    return MountedVolume(volume, mount, kind, options, recovered, attempt.as_stored)

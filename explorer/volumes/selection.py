@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Volumes as people see and choose them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from explorer.core.errors import UnknownFormat, VolumeError
+from explorer.core.volume import FREE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from explorer.core.volume import Volume
+
+
+def show_size(size: int) -> str:
+    """A number of bytes for people, as ``1.5 GiB``."""
+    number = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} EiB"
+
+
+def iter_tree(volumes: Sequence[Volume]) -> Iterator[tuple[int, Volume]]:
+    """Depth and volume of each, those on or in another after it."""
+    known = {volume.number for volume in volumes}
+    children: dict[int, list[Volume]] = {}
+    roots: list[Volume] = []
+    for volume in volumes:
+        within = volume.parent in known and volume.parent != volume.number
+        (children.setdefault(volume.parent, []) if within else roots).append(volume)
+    waiting = [(0, volume) for volume in reversed(roots)]
+    while waiting:
+        depth, volume = waiting.pop()
+        yield depth, volume
+        waiting += [(depth + 1, child) for child in reversed(children.get(volume.number, []))]
+
+
+def volume_lines(volumes: Sequence[Volume]) -> str:
+    """A table of volumes for people."""
+    rows = [
+        (
+            "  " * depth + volume.name,
+            "free" if volume.kind == FREE else volume.title or "not recognised",
+            show_size(volume.size),
+            volume.label or volume.partition_label,
+            volume.uuid or volume.partition_uuid,
+            _remark(volume),
+        )
+        for depth, volume in iter_tree(volumes)
+    ]
+    rows.insert(0, ("VOLUME", "CONTENT", "SIZE", "LABEL", "UUID", ""))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  "
+        + "  ".join([row[column].ljust(widths[column]) for column in range(5)] + [row[5]]).rstrip()
+        for row in rows
+    )
+
+
+def _remark(volume: Volume) -> str:
+    if volume.note:
+        return f"({volume.note})"
+    if volume.locked:
+        return "(locked)"
+    return "" if volume.mountable or volume.kind == FREE else "(cannot be opened)"
+
+
+def select_volume(path: str, volumes: Sequence[Volume], wanted: str | None) -> Volume:
+    """The volume a person means: by name, number, label or UUID, or the only one.
+
+    Raises :exc:`VolumeError` with a list to choose from, :exc:`UnknownFormat` when nothing at all
+    was recognised.
+    """
+    listing = volume_lines(volumes)
+    if wanted is not None:
+        for matching in (
+            [volume for volume in volumes if volume.name == wanted],
+            [volume for volume in volumes if str(volume.number) == wanted],
+            [volume for volume in volumes if volume.label == wanted],
+            [volume for volume in volumes if volume.uuid.lower() == wanted.lower() != ""],
+            [volume for volume in volumes if volume.partition_label == wanted],
+            [volume for volume in volumes if volume.partition_uuid.lower() == wanted.lower() != ""],
+        ):
+            if len(matching) == 1:
+                return matching[0]
+            if matching:
+                raise VolumeError("volume.ambiguous", path=path, wanted=wanted, list=listing)
+        raise VolumeError("volume.missing", path=path, wanted=wanted, list=listing)
+    if not any(volume.content for volume in volumes):
+        if any(volume.kind != FREE for volume in volumes):
+            raise VolumeError("volume.none", path=path, list=listing)
+        raise UnknownFormat("image.not-an-image", path=path)
+    mountable = [volume for volume in volumes if volume.mountable]
+    if len(mountable) > 1:
+        raise VolumeError("volume.choose", path=path, list=listing)
+    if mountable:
+        return mountable[0]
+    # Opening it gives the reason; with several, the list shows what they are.
+    recognised = [volume for volume in volumes if volume.content]
+    locked = [volume for volume in volumes if volume.locked]
+    for only in (recognised, locked):
+        if len(only) == 1:
+            return only[0]
+    raise VolumeError("volume.none", path=path, list=listing)
