@@ -1,0 +1,418 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""RAID arrays of every level, whole and degraded, give back what was spread over their members."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import struct
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from explorer.core.errors import ExplorerError, KernelError, VolumeError
+from explorer.core.messages import describe
+from explorer.images.registry import open_image
+from explorer.kernel.loop import attach_loop
+from explorer.kernel.system import read_text, write_text
+from explorer.volumes import md
+from explorer.volumes.signatures import recognise
+from explorer.volumes.window import Window
+from tests.makers import ScratchDisk, Writer
+from tests.trees import (
+    assert_same,
+    host_facts,
+    make_empty,
+    mount_facts,
+    noise,
+    run_tool,
+    sha256,
+    whole_seconds,
+    without,
+)
+from tests.volumes.raid_arrays import (
+    CHUNK,
+    COMPONENT,
+    KIB,
+    MIB,
+    Shape,
+    build_driver,
+    change_superblock,
+    create_array,
+    data_offset,
+    examine,
+    make_content,
+    make_small_tree,
+    spread,
+    write_members,
+)
+from tests.volumes.truth import real_images
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from explorer.kernel import BlockDevice, Disk, Kernel
+
+SECTOR = 512
+NEVER = (1 << 64) - 1
+
+RAID5_LAYOUTS = (
+    "left-asymmetric", "right-asymmetric", "left-symmetric", "right-symmetric",
+    "parity-first", "parity-last",
+)  # fmt: skip
+RAID6_LAYOUTS = (
+    *RAID5_LAYOUTS, "ddf-zero-restart", "ddf-N-restart", "ddf-N-continue",
+    "left-asymmetric-6", "right-asymmetric-6", "left-symmetric-6", "right-symmetric-6",
+    "parity-first-6",
+)  # fmt: skip
+SHAPES = (
+    # Odd numbers of sectors, so that nothing may be rounded.
+    Shape("linear", 3, sizes=(3 * MIB + 7 * SECTOR, 2 * MIB, 4 * MIB + SECTOR)),
+    Shape("0", 3),
+    Shape("1", 2),
+    Shape("1", 3),
+    Shape("4", 3),
+    *(Shape("5", 4, layout) for layout in RAID5_LAYOUTS),
+    *(Shape("6", 5, layout) for layout in RAID6_LAYOUTS),
+    *(Shape("10", 4, layout) for layout in ("n2", "n3", "f2", "f3", "o2", "o3")),
+    *(Shape("10", 5, layout) for layout in ("n2", "f2", "o2")),
+)
+
+
+def shape_name(shape: Shape) -> str:
+    return f"{shape.level}-{shape.disks}{shape.layout and '-' + shape.layout}"
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lets mdadm make arrays here."""
+    return build_driver(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture(scope="session")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files on each array."""
+    return make_small_tree(tmp_path_factory.mktemp("raid") / "tree")
+
+
+class Made(NamedTuple):
+    """An array in files."""
+
+    shape: Shape
+    members: list[Path]
+    content: bytes
+    """Of the array."""
+
+
+MakeArray = "Callable[..., Made]"
+
+
+@pytest.fixture
+def make_array(driver: Path, small_tree: Path, tmp_path: Path) -> Callable[..., Made]:
+    """Makes arrays with the small tree and noise on them; as :func:`create_array` takes it."""
+    numbers = itertools.count()
+
+    def make(shape: Shape, **options: object) -> Made:
+        folder = tmp_path / f"array{next(numbers)}"
+        folder.mkdir()
+        paths = create_array(folder, driver, shape, **options)  # type: ignore[arg-type]
+        content = make_content(folder / "content.img", small_tree, shape.size)
+        write_members(paths, spread(shape, content))
+        return Made(shape, paths, content)
+
+    return make
+
+
+def window_of(path: Path) -> Window:
+    """What a probe sees of a file."""
+    with path.open("rb") as file:
+        content = file.read()
+    return Window(lambda at, length: content[at : at + length], 0, len(content))
+
+
+def read_member(path: Path) -> md.Member:
+    member = md.read_superblock(window_of(path))
+    assert member is not None
+    return member
+
+
+@contextmanager
+def disks_of(
+    kernel: Kernel, paths: Sequence[Path], *, overlay: int = 0
+) -> Iterator[list[tuple[md.Member, BlockDevice]]]:
+    """Images as disks of a kernel, which are not changed by it, with their superblocks."""
+    with ExitStack() as stack:
+        found = []
+        before = [sha256(path) for path in paths]
+        disks: list[Disk] = []
+        for path in paths:
+            image = stack.enter_context(open_image(path, "raw"))
+            disks.append(stack.enter_context(kernel.add_disk(image, overlay_limit=overlay)))
+            found.append((read_member(path), disks[-1].device()))
+        yield found
+        if not overlay:
+            # Not even tried.
+            assert not sum(disk.statistics().write_errors for disk in disks)
+        assert [sha256(path) for path in paths] == before
+
+
+@contextmanager
+def running(
+    kernel: Kernel, paths: Sequence[Path], *, read_only: bool = True
+) -> Iterator[md.RunningArray]:
+    """The one array that some images make."""
+    with disks_of(kernel, paths, overlay=0 if read_only else 16 * MIB) as found:
+        (array,) = md.group_members(found)
+        started = md.assemble(kernel, array, read_only=read_only)
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+def content_of(device: BlockDevice) -> bytes:
+    return device.read(0, device.size())
+
+
+def check_tree(device: BlockDevice, tree: Path) -> None:
+    """Mount the ext4 of an array, and compare its files with those of the host."""
+    with device.mount("ext4") as mount:
+        found = without(mount_facts(mount), b"", b"lost+found")
+        assert_same(whole_seconds(found), whole_seconds(without(host_facts(tree), b"")))
+
+
+# ---- Superblocks -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metadata", ["0.90", "1.0", "1.1", "1.2"])
+@pytest.mark.parametrize(
+    "shape",
+    [Shape("0", 3), Shape("1", 2), Shape("5", 3, "right-symmetric"), Shape("10", 4, "f2")],
+    ids=shape_name,
+)
+def test_superblock_reads_as_mdadm_reads_it(
+    driver: Path, tmp_path: Path, shape: Shape, metadata: str
+) -> None:
+    if metadata == "0.90" and shape.level == "0":
+        pytest.skip("mdadm 4.2 makes no such array; see test_raid0_with_old_metadata")
+    paths = create_array(tmp_path, driver, shape, metadata=metadata)
+    for number, path in enumerate(paths):
+        check_superblock(path, read_member(path), number)
+
+
+def check_superblock(path: Path, member: md.Member, role: int, *options: str) -> None:
+    """Compare a member with what mdadm tells of it."""
+    facts = examine(path, *options)
+    old = member.version == "0.90"
+    assert facts["Version"].startswith(member.version)
+    assert facts["Checksum"].endswith("correct")
+    assert (facts["UUID"] if old else facts["Array UUID"]).startswith(member.uuid)
+    if not old:
+        assert member.name == "test:array"
+        assert facts["Name"].startswith(member.name)
+        assert facts["Device Role"] == f"Active device {role}"
+        assert int(facts["Avail Dev Size"].split()[0]) == member.size
+    assert member.role == role
+    assert facts["Raid Level"] == member.shape.level
+    assert int(facts["Raid Devices"]) == member.shape.disks
+    # Old metadata shows the two halves of it.
+    assert facts["Events"] in (f"{member.events}", f"0.{member.events}")
+    assert data_offset(facts) == member.offset * SECTOR
+    if member.shape.level in ("raid5", "raid10", "raid0"):
+        assert facts["Chunk Size"] == f"{member.shape.chunk // KIB}K"
+    layouts = {"left-symmetric": 2, "right-symmetric": 3, "far=2": 0x201}
+    if member.shape.level in ("raid5", "raid10"):
+        assert layouts[facts["Layout"]] == member.shape.layout
+    assert facts["State"] == "clean"
+    assert member.in_step is None
+
+
+def swap_superblock(path: Path) -> None:
+    """Write a superblock of version 0.90 as a big-endian machine would have."""
+    start = path.stat().st_size // 65536 * 65536 - 65536
+    with path.open("r+b") as file:
+        file.seek(start)
+        words = list(struct.unpack("<1024I", file.read(4096)))
+        for low in (39, 41, 44):
+            words[low], words[low + 1] = words[low + 1], words[low]
+        file.seek(start)
+        file.write(struct.pack(">1024I", *words))
+
+
+def test_big_endian_superblock(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path
+) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"), metadata="0.90")
+    before = [read_member(path) for path in made.members]
+    for path in made.members:
+        swap_superblock(path)
+    for number, path in enumerate(made.members):
+        member = read_member(path)
+        # The same words, so the same array.
+        assert member == before[number]
+        check_superblock(path, member, number, "--metadata=0.swap")
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == made.content
+        check_tree(started.device, small_tree)
+
+
+def test_superblock_of_a_partition_is_not_that_of_its_disk(driver: Path, tmp_path: Path) -> None:
+    paths = create_array(tmp_path, driver, Shape("1", 2), metadata="1.0")
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(MIB) + paths[0].read_bytes())
+    window = window_of(disk)
+    assert md.read_superblock(window) is None
+    inside = Window(lambda at, length: window.at(MIB + at, length), 0, window.size - MIB)
+    assert md.read_superblock(inside) == read_member(paths[0])
+
+
+def test_newest_of_two_superblocks_counts(driver: Path, tmp_path: Path) -> None:
+    paths = create_array(tmp_path, driver, Shape("1", 2), metadata="1.0")
+    change_superblock(paths[0], {72: struct.pack("<Q", 1_000_000)})
+    old = paths[0].read_bytes()
+    again = tmp_path / "again"
+    again.mkdir()
+    (path, _other) = create_array(again, driver, Shape("1", 2), metadata="1.2")
+    with path.open("r+b") as file:
+        file.seek(len(old) - 64 * KIB)
+        file.write(old[-64 * KIB :])
+    assert read_member(path).version == "1.2"
+
+
+# ---- Every level -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=shape_name)
+def test_array(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, shape: Shape
+) -> None:
+    made = make_array(shape)
+    # In whatever order they come.
+    members = random.Random(1).sample(made.members, len(made.members))
+    with running(kernel, members) as started:
+        array = started.array
+        assert array.level in ("linear", f"raid{shape.level}")
+        assert array.name == "test:array"
+        assert not array.note
+        assert started.device.size() == shape.size
+        assert content_of(started.device) == made.content
+        check_tree(started.device, small_tree)
+    # What mdadm says that it holds; it does not round to chunks where copies do not divide.
+    told = examine(made.members[0]).get("Array Size")
+    if told is not None and not shape.layout.endswith("3"):
+        assert int(told.split()[0]) == shape.size // KIB
+
+
+@pytest.mark.parametrize("metadata", ["0.90", "1.0", "1.1"])
+def test_array_with_other_metadata(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, metadata: str
+) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"), metadata=metadata)
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == made.content
+        check_tree(started.device, small_tree)
+
+
+def test_raid0_with_old_metadata(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path
+) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"), metadata="0.90")
+    size = read_member(made.members[0]).size // (CHUNK // SECTOR) * CHUNK
+    shape = Shape("0", 3, sizes=(size,) * 3)
+    for path in made.members:
+        change_superblock(path, {7 * 4: bytes(4), 64 * 4: bytes(4)})
+        assert examine(path)["Raid Level"] == "raid0"
+        assert examine(path)["Checksum"].endswith("correct")
+    content = made.content + noise(shape.size - len(made.content), 9)
+    write_members(made.members, spread(shape, content))
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == content
+        check_tree(started.device, small_tree)
+
+
+UNEQUAL = (2 * MIB, 4 * MIB + CHUNK, 3 * MIB + CHUNK)
+
+
+@pytest.mark.parametrize("layout", ["original", "alternate"])
+def test_raid0_of_unequal_members(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, layout: str
+) -> None:
+    made = make_array(Shape("0", 3, layout, sizes=UNEQUAL))
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == made.content
+        check_tree(started.device, small_tree)
+
+
+def test_raid0_of_unequal_members_without_a_layout(
+    make_array: Callable[..., Made], kernel: Kernel
+) -> None:
+    made = make_array(Shape("0", 3, "original", sizes=UNEQUAL))
+    for path in made.members:
+        change_superblock(path, {8: bytes(4), 76: bytes(4)})
+    with disks_of(kernel, made.members) as found:
+        (array,) = md.group_members(found)
+        with pytest.raises(VolumeError, match=r"volume\.feature"):
+            md.assemble(kernel, array, read_only=True)
+
+
+# ---- Degraded ----------------------------------------------------------------------------------
+
+DEGRADED = tuple(shape for shape in SHAPES if shape.level not in ("0", "linear"))
+
+
+def survives(shape: Shape, gone: Sequence[int], members: Sequence[bytes]) -> bool:
+    """Whether each chunk, or a parity for it, stands on a member that is left."""
+    if shape.level != "10":
+        return len(gone) <= {"1": shape.disks - 1, "6": 2}.get(shape.level, 1)
+    # Noise: chunks that are equal are copies of one another.
+    chunks = [{member[at : at + 64] for at in range(0, COMPONENT, CHUNK)} for member in members]
+    every = set().union(*chunks)
+    return every == set().union(*(chunks[disk] for disk in range(shape.disks) if disk not in gone))
+
+
+@pytest.mark.parametrize("shape", DEGRADED, ids=shape_name)
+def test_degraded_array(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, shape: Shape
+) -> None:
+    made = make_array(shape)
+    members = spread(shape, made.content)
+    most = {"1": shape.disks, "6": 3, "10": 3}.get(shape.level, 2)
+    refused = 0
+    with disks_of(kernel, made.members) as found:
+        for count in range(1, most + 1):
+            for gone in itertools.combinations(range(shape.disks), count):
+                left = [each for number, each in enumerate(found) if number not in gone]
+                if not left:
+                    continue
+                (array,) = md.group_members(left)
+                assert array.missing == list(gone)
+                if not array.can_start:
+                    assert not survives(shape, gone, members)
+                    refused += 1
+                    with pytest.raises(VolumeError, match=r"array\.incomplete"):
+                        md.assemble(kernel, array, read_only=True)
+                    continue
+                assert survives(shape, gone, members)
+                assert "missing" in array.note
+                started = md.assemble(kernel, array, read_only=True)
+                assert content_of(started.device) == made.content
+                if count == 1:
+                    check_tree(started.device, small_tree)
+                started.close()
+    assert refused or shape.level == "1"
+
+
+@pytest.mark.parametrize("level", ["0", "linear"])
+def test_array_that_needs_every_member(
+    make_array: Callable[..., Made], kernel: Kernel, level: str
+) -> None:
+    made = make_array(Shape(level, 2, sizes=(2 * MIB, 2 * MIB)))
+    with disks_of(kernel, made.members[1:]) as found:
+        (array,) = md.group_members(found)
+        assert array.missing == [0]
+        with pytest.raises(VolumeError) as caught:
+            md.assemble(kernel, array, read_only=True)
+        assert "these, which miss: 0" in describe(caught.value)
