@@ -20,6 +20,10 @@ TEXTS: dict[str, str] = {
     "source.kind": "{path}: neither a file nor a disk; open an image file or a block device",
     "source.empty": "{path}: the file is empty",
     "source.unreadable": "{path}: cannot be read: {reason}",
+    "source.no-size": "{path}: the server does not tell how large the file is",
+    "source.no-ranges": (
+        "{path}: the server gives files only as a whole ({reason}); download the image first"
+    ),
     "source.key-size": "{path}: more than {limit} bytes, too long for a key",
     "source.changed": "{path}: the file became shorter while it was open",
     # Images

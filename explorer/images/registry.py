@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from explorer.core.errors import UnsupportedFeature
+from explorer.core.urls import is_url, url_name
 from explorer.images.files import Folder, HostFile, HostFolder, SourceFile
 from explorer.images.opening import Choices, Opening
 
@@ -88,7 +89,8 @@ def _vmdk(ends: Ends) -> int:
     if ends.head.startswith((b"KDMV", b"COWD")):
         return CERTAIN
     # A descriptor by itself is a text file, which may begin with blank or other comment lines.
-    if ends.size <= HEAD_SIZE and b"# Disk DescriptorFile" in ends.head[:1024]:
+    # One of the largest disk, in extents of 2 GiB, has some 2 MiB.
+    if ends.size <= 4 << 20 and b"# Disk DescriptorFile" in ends.head[:1024]:
         return LIKELY
     return 0
 
@@ -270,6 +272,12 @@ def open_image(
     if choices.format is not None:
         find_format(choices.format)
     raw_path = os.fsencode(path)
+    if is_url(raw_path):
+        from explorer.images.remote import RemoteFile, RemoteFolder
+
+        url = os.fsdecode(raw_path)
+        cache = choices.cache_folder
+        return open_file(RemoteFile(url, cache), RemoteFolder(url, cache), choices, url_name(url))
     folder, name = os.path.split(raw_path)
     return open_file(HostFile(path), HostFolder(folder, choices.allowed), choices, name)
 
