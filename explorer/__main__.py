@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from explorer.core.urls import is_url
+
 COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "compare", "self-test"})
 
 
@@ -19,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     # No argument, or only an image: the window. An image named like a command is ./ls.
     if not arguments or (len(arguments) == 1 and is_image(arguments[0])):
         # A mistyped command is told of here, not in a window or for want of one.
-        if arguments and not os.path.lexists(arguments[0]):
+        if arguments and not (os.path.lexists(arguments[0]) or is_url(os.fsencode(arguments[0]))):
             from explorer.cli.main import refuse_missing
 
             return refuse_missing(arguments[0])

@@ -24,6 +24,7 @@ from PySide6.QtWidgets import (
 from explorer.client.session import State
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.urls import is_url
 from explorer.models.location import Location, join_path
 from explorer.models.tree import volume_place, volume_text
 from explorer.ui.banner import Banner
@@ -187,7 +188,11 @@ class MainWindow(QMainWindow):
 
     def open_path(self, *paths: str | bytes) -> None:
         """Opens an image or device of the host; several make one source."""
-        absolute = (os.path.abspath(os.fsencode(path)) for path in paths)  # noqa: PTH100 - bytes
+        raw_paths = map(os.fsencode, paths)
+        absolute = (
+            path if is_url(path) else os.path.abspath(path)  # noqa: PTH100 - bytes
+            for path in raw_paths
+        )
         self.open_source(OpenSource(tuple(absolute)))
 
     def open_source(self, wanted: OpenSource, passphrases: tuple[bytes, ...] = ()) -> None:
