@@ -42,12 +42,9 @@ class Slices:
 
     def read_slice(self, number: int) -> bytes:
         """Bytes from ``number`` times :data:`SLICE`; only the last slice is shorter than that."""
-
-        def read() -> bytes:
-            start = number * SLICE
-            return self._file.read(self._position + start, min(SLICE, self._length - start))
-
-        return self._cache.get((self, number), read)
+        start = self._position + number * SLICE
+        length = min(SLICE, self._length - number * SLICE)
+        return self._cache.get((self._file, start, length), lambda: self._file.read(start, length))
 
 
 class BlockTable:
