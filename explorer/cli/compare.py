@@ -37,7 +37,7 @@ def compare(arguments: Namespace) -> int:
                 shown.append(_json(difference))
             else:
                 _print(difference)
-        overlay = sum(disk.statistics().overlay_bytes for disk in recovered.stack.disks)
+        overlay = recovered.stack.overlay_bytes()
     if arguments.json:
         print_json({"differences": shown, "overlay_bytes": overlay})
     else:

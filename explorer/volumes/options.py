@@ -64,7 +64,8 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "bcachefs": (Attempt("errors=ro,version_upgrade=none"),),
     # errors=continue: as for ext4. iocharset: without it names are cut to Latin-1.
     "jfs": (Attempt("errors=continue,iocharset=utf8"),),
-    "reiserfs": _journaled("", "nolog"),
+    # There is no second attempt: Linux replays the journal of a ReiserFS, or does not mount it.
+    "reiserfs": (Attempt(),),
     "nilfs2": _journaled("errors=continue", "norecovery"),
     # utf8: names as they are, instead of Latin-1 with question marks. tz=UTC: the times of FAT
     # have no zone, and show as they are stored wherever this program runs. errors=continue: as

@@ -175,6 +175,10 @@ class Stack:
             if node.volume.kind != DISK or node.found is not None
         ]
 
+    def overlay_bytes(self) -> int:
+        """Memory that holds what the kernel has written, of all disks."""
+        return sum(disk.statistics().overlay_bytes for disk in self.disks)
+
     def tables(self) -> list[tuple[str, tables.Table]]:
         """The partition tables, each after the name of the volume that it divides."""
         return self._tables
@@ -530,7 +534,8 @@ class Stack:
             raise VolumeError(
                 "volume.refused", volume=self.name(volume), title=found.title, why=found.why
             )
-        return mount_recognised(
+        before = self.overlay_bytes()
+        mounted = mount_recognised(
             node.device(),
             node.volume,
             found,
@@ -538,6 +543,9 @@ class Stack:
             name=self.name(volume),
             extra_options=node.options,
         )
+        # Not all of them say so in the log; but a file system that is in order writes nothing when
+        # it is mounted read-only.
+        return replace(mounted, recovered=mounted.recovered or self.overlay_bytes() > before)
 
     def close(self) -> None:
         """Take everything apart and remove the disks; the volumes must be unmounted."""

@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""File systems that were not closed cleanly: as stored, and recovered in memory.
+
+The images are what a disk holds when the plug is pulled: written by our kernel on a scratch disk,
+and copied while it is mounted, right after an fsync that only the journal knows of.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from explorer.core.errors import VolumeError
+from explorer.core.views import View
+from explorer.kernel import Kernel
+from explorer.volumes import Source, Wanted
+from explorer.volumes.comparison import compare_mounts
+from tests.makers import ScratchDisk
+from tests.trees import make_empty, noise, run_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from explorer.kernel import Mount
+    from explorer.volumes import MountedVolume
+
+MIB = 1 << 20
+OLD, NEW, LATER = noise(10_000, 1), noise(50_000, 2), noise(50_000, 3)
+
+pytestmark = pytest.mark.usefixtures("built")
+
+
+class Kind(NamedTuple):
+    """A journalled file system, and how to make one."""
+
+    name: str
+    size: int
+    tool: tuple[str, ...]
+
+
+KINDS = (
+    Kind("ext4", 16 * MIB, ("mke2fs", "-q", "-F", "-t", "ext4")),
+    Kind("xfs", 320 * MIB, ("mkfs.xfs", "-q")),
+    Kind("btrfs", 128 * MIB, ("mkfs.btrfs", "-q")),
+    Kind("f2fs", 128 * MIB, ("mkfs.f2fs", "-q")),
+)
+REISERFS = Kind("reiserfs", 64 * MIB, ("mkreiserfs", "-q", "-f", "-f"))
+
+
+def each(*kinds: Kind, feature: str) -> pytest.MarkDecorator:
+    """A test for each of some kinds."""
+    return pytest.mark.parametrize(
+        "kind",
+        [
+            pytest.param(kind, marks=pytest.mark.proves("file system", kind.name, feature))
+            for kind in kinds
+        ],
+        ids=lambda kind: kind.name,
+    )
+
+
+AS_STORED = each(*KINDS, feature="dirty, as stored")
+RECOVERED = each(*KINDS, REISERFS, feature="dirty, its journal recovered in memory")
+
+
+def write_file(kernel: Kernel, mount: Mount, name: bytes, content: bytes) -> None:
+    """Write a file and sync it."""
+    library = kernel.binding.library
+    flags = library.LKL_O_WRONLY | library.LKL_O_CREAT  # type: ignore[attr-defined]
+    descriptor = kernel.check(
+        library.lkl_sys_openat(
+            kernel.pointer, library.LKL_AT_FDCWD, mount.mount_point + name, flags, 0o644
+        ),
+        "openat",
+    )
+    written = library.lkl_sys_write(kernel.pointer, descriptor, content, len(content))
+    assert kernel.check(written, "write") == len(content)
+    fsync = library.lkl_sys_fsync  # type: ignore[attr-defined]
+    kernel.check(fsync(kernel.pointer, descriptor), "fsync")
+    kernel.close_descriptor(descriptor)
+
+
+def make_dirty(kind: Kind, folder: Path) -> Path:
+    """An image with a file "old" in its place, and a file "new" that the journal has."""
+    image, dirty = folder / f"{kind.name}.img", folder / f"{kind.name}-dirty.img"
+    make_empty(image, kind.size)
+    run_tool(*kind.tool, image)
+    with ExitStack() as stack:
+        scratch = ScratchDisk(image)
+        stack.callback(scratch.close)
+        kernel = stack.enter_context(Kernel())
+        disk = stack.enter_context(kernel.add_scratch_disk(scratch))
+        mount = stack.enter_context(disk.mount(kind.name, read_only=False))
+        write_file(kernel, mount, b"/old", OLD)
+        kernel.binding.library.lkl_sys_sync(kernel.pointer)  # type: ignore[attr-defined]
+        write_file(kernel, mount, b"/new", NEW)
+        shutil.copyfile(image, dirty)
+    image.unlink()
+    return dirty
+
+
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Kind], Path]:
+    """Images left dirty, each made once."""
+    folder = tmp_path_factory.mktemp("dirty")
+    made: dict[str, Path] = {}
+
+    def image(kind: Kind) -> Path:
+        if kind.name not in made:
+            made[kind.name] = make_dirty(kind, folder)
+        return made[kind.name]
+
+    return image
+
+
+def wanted(image: Path, view: View) -> Wanted:
+    return Wanted(paths=(os.fsencode(image),), view=view)
+
+
+def read_file(mounted: MountedVolume, path: bytes) -> bytes:
+    with mounted.mount.open_file(path) as file:
+        return file.read_at(0, file.size)
+
+
+def names(mounted: MountedVolume) -> set[bytes]:
+    with mounted.mount.open_directory() as root:
+        return {entry.name for entry in root}
+
+
+@RECOVERED
+@pytest.mark.parametrize("view", [View.AUTO, View.RECOVERED])
+def test_the_file_that_only_the_journal_knows_is_read(
+    kind: Kind, view: View, dirty: Callable[[Kind], Path], unchanged: Callable[[Path], Path]
+) -> None:
+    image = unchanged(dirty(kind))
+    with (
+        Source(wanted(image, view)) as source,
+        source.mount(source.choose(None)) as mounted,
+    ):
+        assert mounted.recovered
+        assert not mounted.as_stored
+        assert read_file(mounted, b"/new") == NEW
+        assert source.stack.overlay_bytes() > 0
+
+
+@AS_STORED
+def test_as_stored_nothing_is_replayed_or_written(
+    kind: Kind, dirty: Callable[[Kind], Path], unchanged: Callable[[Path], Path]
+) -> None:
+    image = unchanged(dirty(kind))
+    with (
+        Source(wanted(image, View.STORED)) as source,
+        source.mount(source.choose(None)) as mounted,
+    ):
+        assert mounted.as_stored
+        assert not mounted.recovered
+        assert b"new" not in names(mounted)
+        assert source.stack.overlay_bytes() == 0
+        # Its last checkpoint may be older than "old"; what is there is whole.
+        if b"old" in names(mounted):
+            assert read_file(mounted, b"/old") == OLD
+
+
+@AS_STORED
+def test_the_two_views_are_compared(kind: Kind, dirty: Callable[[Kind], Path]) -> None:
+    image = dirty(kind)
+    with (
+        Source(wanted(image, View.STORED)) as stored,
+        Source(wanted(image, View.RECOVERED)) as recovered,
+        stored.mount(stored.choose(None)) as left,
+        recovered.mount(recovered.choose(None)) as right,
+    ):
+        found = {one.path: one for one in compare_mounts(left.mount, right.mount)}
+        assert all(one.error is None for one in found.values())
+        new = found.pop(b"/new")
+        assert new.left is None
+        assert new.right is not None
+        assert new.right.size == len(NEW)
+        assert found.keys() <= {b"/old"}
+        # A view compared with itself has no differences.
+        assert not list(compare_mounts(right.mount, right.mount))
+
+
+def test_a_dirty_reiserfs_cannot_be_seen_as_stored(dirty: Callable[[Kind], Path]) -> None:
+    # Linux replays its journal or does not mount it at all.
+    with (
+        Source(wanted(dirty(REISERFS), View.STORED)) as source,
+        pytest.raises(VolumeError) as caught,
+    ):
+        source.mount(source.choose(None))
+    assert "Replay Failure" in str(caught.value.params["log"])
