@@ -30,6 +30,9 @@ CHAIN_LIMIT = 64
 AskPassphrase = Callable[[str], bytes | None]
 """Given what the passphrase is for; None: the user has none to give."""
 
+TellProgress = Callable[[int, int], None]
+"""Given how many bytes of the file are done, and of how many; what it raises ends the work."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
@@ -46,6 +49,8 @@ class Choices:
     ask_passphrase: AskPassphrase | None = None
     cache_folder: Path | None = None
     """Where what was costly to find out is kept for the next time; None: nowhere."""
+    progress: TellProgress | None = None
+    """Told how far opening has come, where that means to go through the whole file."""
 
 
 OpenNamed = Callable[["Opening"], "Image"]
