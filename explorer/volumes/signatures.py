@@ -344,7 +344,11 @@ def _romfs(volume: Window) -> Recognised | None:
 _NO_LABEL = "NO NAME"
 
 
-def _fat_geometry(volume: Window) -> tuple[int, int, int] | None:
+FAT16_CLUSTERS = 4085
+"""With fewer clusters a FAT has entries of 12 bits."""
+
+
+def fat_geometry(volume: Window) -> tuple[int, int, int] | None:
     """Sector size, sectors of a table, and number of clusters, if these can be a FAT's."""
     # Microsoft's "FAT: General Overview of On-Disk Format", the BIOS parameter block.
     sector, cluster = volume.le(11, 2), volume.le(13, 1)
@@ -380,7 +384,7 @@ def _fat_root_label(entries: bytes) -> str | None:
 
 
 def _fat(volume: Window) -> Recognised | None:
-    geometry = _fat_geometry(volume)
+    geometry = fat_geometry(volume)
     if geometry is None:
         return None
     sector, table, clusters = geometry
@@ -391,7 +395,7 @@ def _fat(volume: Window) -> Recognised | None:
         root = tables_end + (cluster - 2) * volume.le(13, 1) * sector
         entries = volume.at(root, volume.le(13, 1) * sector) if cluster >= 2 else b""
     else:
-        bits, extended = (12 if clusters < 4085 else 16), 38
+        bits, extended = (12 if clusters < FAT16_CLUSTERS else 16), 38
         entries = volume.at(tables_end, volume.le(17, 2) * 32)
     # The extended boot signature: 0x28 has the serial number only, 0x29 the label too.
     uuid = ""

@@ -545,7 +545,18 @@ class Stack:
         )
         # Not all of them say so in the log; but a file system that is in order writes nothing when
         # it is mounted read-only.
-        return replace(mounted, recovered=mounted.recovered or self.overlay_bytes() > before)
+        recovered = mounted.recovered or self.overlay_bytes() > before
+        as_stored = mounted.as_stored or (not recovered and self._is_unreplayed(node))
+        return replace(mounted, recovered=recovered, as_stored=as_stored)
+
+    def _is_unreplayed(self, node: _Node) -> bool:
+        """Whether a journal has changes that Linux leaves in it, and mounts all the same."""
+        if node.volume.content not in ("jfs", "hfsplus"):
+            return False
+        from explorer.volumes.features import CLEAN, describe_content
+
+        state = describe_content(node.window, node.volume.content).get("state", CLEAN)
+        return state != CLEAN
 
     def close(self) -> None:
         """Take everything apart and remove the disks; the volumes must be unmounted."""

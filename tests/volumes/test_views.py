@@ -1,56 +1,27 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""File systems that were not closed cleanly: as stored, and recovered in memory.
-
-The images are what a disk holds when the plug is pulled: written by our kernel on a scratch disk,
-and copied while it is mounted, right after an fsync that only the journal knows of.
-"""
+"""File systems that were not closed cleanly: as stored, and recovered in memory."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
 from explorer.core.errors import VolumeError
 from explorer.core.views import View
-from explorer.kernel import Kernel
 from explorer.volumes import Source, Wanted
 from explorer.volumes.comparison import compare_mounts
-from tests.makers import ScratchDisk
-from tests.trees import make_empty, noise, run_tool
+from tests.dirty import JFS, KINDS, NEW, OLD, REISERFS, Kind, make_dirty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from explorer.kernel import Mount
     from explorer.volumes import MountedVolume
 
-MIB = 1 << 20
-OLD, NEW, LATER = noise(10_000, 1), noise(50_000, 2), noise(50_000, 3)
-
 pytestmark = pytest.mark.usefixtures("built")
-
-
-class Kind(NamedTuple):
-    """A journalled file system, and how to make one."""
-
-    name: str
-    size: int
-    tool: tuple[str, ...]
-
-
-KINDS = (
-    Kind("ext4", 16 * MIB, ("mke2fs", "-q", "-F", "-t", "ext4")),
-    Kind("xfs", 320 * MIB, ("mkfs.xfs", "-q")),
-    Kind("btrfs", 128 * MIB, ("mkfs.btrfs", "-q")),
-    Kind("f2fs", 128 * MIB, ("mkfs.f2fs", "-q")),
-)
-REISERFS = Kind("reiserfs", 64 * MIB, ("mkreiserfs", "-q", "-f", "-f"))
 
 
 def each(*kinds: Kind, feature: str) -> pytest.MarkDecorator:
@@ -67,42 +38,6 @@ def each(*kinds: Kind, feature: str) -> pytest.MarkDecorator:
 
 AS_STORED = each(*KINDS, feature="dirty, as stored")
 RECOVERED = each(*KINDS, REISERFS, feature="dirty, its journal recovered in memory")
-
-
-def write_file(kernel: Kernel, mount: Mount, name: bytes, content: bytes) -> None:
-    """Write a file and sync it."""
-    library = kernel.binding.library
-    flags = library.LKL_O_WRONLY | library.LKL_O_CREAT  # type: ignore[attr-defined]
-    descriptor = kernel.check(
-        library.lkl_sys_openat(
-            kernel.pointer, library.LKL_AT_FDCWD, mount.mount_point + name, flags, 0o644
-        ),
-        "openat",
-    )
-    written = library.lkl_sys_write(kernel.pointer, descriptor, content, len(content))
-    assert kernel.check(written, "write") == len(content)
-    fsync = library.lkl_sys_fsync  # type: ignore[attr-defined]
-    kernel.check(fsync(kernel.pointer, descriptor), "fsync")
-    kernel.close_descriptor(descriptor)
-
-
-def make_dirty(kind: Kind, folder: Path) -> Path:
-    """An image with a file "old" in its place, and a file "new" that the journal has."""
-    image, dirty = folder / f"{kind.name}.img", folder / f"{kind.name}-dirty.img"
-    make_empty(image, kind.size)
-    run_tool(*kind.tool, image)
-    with ExitStack() as stack:
-        scratch = ScratchDisk(image)
-        stack.callback(scratch.close)
-        kernel = stack.enter_context(Kernel())
-        disk = stack.enter_context(kernel.add_scratch_disk(scratch))
-        mount = stack.enter_context(disk.mount(kind.name, read_only=False))
-        write_file(kernel, mount, b"/old", OLD)
-        kernel.binding.library.lkl_sys_sync(kernel.pointer)  # type: ignore[attr-defined]
-        write_file(kernel, mount, b"/new", NEW)
-        shutil.copyfile(image, dirty)
-    image.unlink()
-    return dirty
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +130,15 @@ def test_a_dirty_reiserfs_cannot_be_seen_as_stored(dirty: Callable[[Kind], Path]
     ):
         source.mount(source.choose(None))
     assert "Replay Failure" in str(caught.value.params["log"])
+
+
+@pytest.mark.proves("file system", "jfs", "dirty, as stored")
+def test_a_journal_that_linux_leaves_alone_is_told_of(dirty: Callable[[Kind], Path]) -> None:
+    for view in View:
+        with (
+            Source(wanted(dirty(JFS), view)) as source,
+            source.mount(source.choose(None)) as mounted,
+        ):
+            assert mounted.as_stored
+            assert not mounted.recovered
+            assert b"new" not in names(mounted)
