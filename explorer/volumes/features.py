@@ -153,7 +153,7 @@ _BTRFS_INCOMPAT = {
 _BTRFS_RO_COMPAT = {
     0x1: "free-space-tree", 0x2: "free-space-tree-valid", 0x4: "verity", 0x8: "block-group-tree",
 }  # fmt: skip
-_BTRFS_SUMS = {0: "crc32c", 1: "xxhash64", 2: "sha256", 3: "blake2b"}
+_BTRFS_SUMS = {0: "crc32c", 1: "xxhash64", 2: "sha256", 3: "blake2"}
 
 
 def _btrfs(volume: Window) -> Facts:
