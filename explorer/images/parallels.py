@@ -204,8 +204,6 @@ class ParallelsImage(Image):
             facts["marked empty"] = True
         if self._extensions:
             facts["extensions"] = self._extensions
-        if self._parent is not None:
-            facts["parent"] = self._parent.path
         return facts
 
 
@@ -296,10 +294,8 @@ class ParallelsDisk(Image):
             # An image may be shorter or longer than what it stands for.
             size = (end - start) * _SECTOR
             stored = min(size, image.size)
-            if stored:
-                parts.append(Part(stored, image))
-            if stored < size:
-                parts.append(Part(size - stored, None))
+            row: tuple[Part[Image | None], ...] = (Part(stored, image), Part(size - stored, None))
+            parts += [part for part in row if part.length]
             at = end
         if not at or at != descriptor.number(parameters, "Disk_size"):
             raise descriptor.corrupt(f"storages of {at} sectors for a disk of another size")

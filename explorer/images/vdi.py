@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from explorer.core.errors import ImageError, MissingPart, SourceError
 from explorer.core.names import show_name
@@ -224,9 +224,9 @@ def open_vdi(opening: Opening) -> Image:
     parent = None
     if header.type == _DIFFERENCING:
         name = _find_parent(opening, header.parent)
-        found = opening.open_other([name], "parent", "vdi")
-        # The name may lead to another file by now.
-        if not isinstance(found, VdiImage) or found.header.identifier != header.parent:
-            raise opening.corrupt(HEADER, 424, f"{found.path} is not the parent")
-        parent = found
+        # Of this format, or refused.
+        parent = cast("VdiImage", opening.open_other([name], "parent", "vdi"))
+        # It may be another file of that name by now.
+        if parent.header.identifier != header.parent:
+            raise opening.corrupt(HEADER, 424, f"{parent.path} is not the parent")
     return VdiImage(opening, header, parent)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import unquote_to_bytes
 
 from explorer.core.names import show_name
@@ -399,8 +399,9 @@ def _url_path(raw: bytes) -> bytes:
 
 
 def _open_parent(opening: Opening, header: _Header) -> VhdImage:
-    parent = opening.open_other(_parent_names(opening, header), "parent", "vhd")
-    if not isinstance(parent, VhdImage) or parent.footer.identifier != header.parent:
+    # Of this format, or refused.
+    parent = cast("VhdImage", opening.open_other(_parent_names(opening, header), "parent", "vhd"))
+    if parent.footer.identifier != header.parent:
         raise opening.corrupt(
             HEADER,
             0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from explorer.core.names import show_name
 from explorer.images.base import Fact, Image, Piece, clip_parent
@@ -426,9 +426,9 @@ def _open_parent(opening: Opening, metadata: _Metadata, parameters: _Parameters)
     ]
     # Of Windows' absolute paths, only the last part means something here.
     names = [paths[0], *(path.rpartition(b"/")[2] for path in paths)]
-    parent = opening.open_other([name for name in dict.fromkeys(names) if name], "parent", "vhdx")
-    if not isinstance(parent, VhdxImage):
-        raise opening.corrupt(LOCATOR, place, f"{parent.path} is not the parent")
+    named = [name for name in dict.fromkeys(names) if name]
+    # Of this format, or refused.
+    parent = cast("VhdxImage", opening.open_other(named, "parent", "vhdx"))
     # Section 2.6.2.6.3: while an image is merged into its parent, either may be right.
     known = {pairs.get(key, "").lower() for key in ("parent_linkage", "parent_linkage2")}
     found = show_guid(parent.header.data_guid)

@@ -370,6 +370,7 @@ def test_snapshots_of_a_disk(tmp_path: Path) -> None:
     raw.write_bytes(expected)
     with open_image(descriptor.write(tmp_path)) as image:
         assert image.format == "parallels"
+        assert image.path.endswith("DiskDescriptor.xml")
         facts = image.facts()
         assert facts["snapshot"] == TOP.strip("{}")
         assert facts["snapshots"] == [SECOND.strip("{}").lower(), FIRST.strip("{}")]
@@ -505,6 +506,11 @@ ENCRYPTION = "<Encryption><Engine>{e19d16bb-1f74-4ae4-9ee6-6b7b1c1a1e1d}</Engine
             TOP.strip("{}"),
         ),
         (replace(GOOD, storages=[(0, 8, [(TOP, "Plain", "")])]), CorruptImage, "File is missing"),
+        (
+            replace(GOOD, storages=[(0, 8, [(TOP, "Compressed", "plain")])]),
+            CorruptImage,
+            "plain: damaged: Parallels header at byte 0",
+        ),
         (replace(GOOD, top=NONE), CorruptImage, "no snapshot"),
         (replace(GOOD, shots=[(TOP, TOP)]), CorruptImage, "more than 64"),
         (

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import time
@@ -21,8 +22,9 @@ from explorer.core.errors import (
 )
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
+from explorer.images.files import Folder, HostFile, HostFolder, SourceFile
 from explorer.images.opening import Choices
-from explorer.images.registry import open_image
+from explorer.images.registry import open_file, open_image
 from explorer.images.vdi import PARENT_SEARCH_LIMIT
 from tests.images.checks import check_damaged, check_image
 from tests.images.content import convert, make_disk
@@ -274,6 +276,36 @@ def test_the_search_for_a_parent_has_an_end(tmp_path: Path) -> None:
         (tmp_path / f"a{number}.vdi").write_bytes(b"x")
     Vdi(MIB, ids=(3, 4, 0, 0)).write(tmp_path / "parent.vdi")
     assert isinstance(refused(path), MissingPart)
+
+
+class Changing(HostFolder):
+    """A folder whose files change while they are looked at."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(bytes(path))
+        self._top = path
+        self._opened: set[bytes] = set()
+
+    def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
+        """The file; cut short once it is open, or another one the second time."""
+        if name in self._opened:
+            return super().open(b"other.vdi", role, owner)
+        self._opened.add(name)
+        file, folder = super().open(name, role, owner)
+        if name == b"cut.vdi":
+            os.truncate(self._top / "cut.vdi", 10)
+        return file, folder
+
+
+def test_files_that_change_meanwhile(tmp_path: Path) -> None:
+    path = Vdi(MIB, type=4, ids=(1, 2, 3, 4)).write(tmp_path / "child.vdi")
+    Vdi(MIB, ids=(9, 9, 0, 0)).write(tmp_path / "cut.vdi")
+    Vdi(MIB, ids=(5, 6, 0, 0)).write(tmp_path / "other.vdi")
+    Vdi(MIB, ids=(3, 4, 0, 0)).write(tmp_path / "parent.vdi")
+    with pytest.raises(CorruptImage) as caught:
+        open_file(HostFile(path), Changing(tmp_path), Choices(), b"child.vdi")
+    assert (tmp_path / "cut.vdi").stat().st_size == 10
+    assert "other.vdi is not the parent" in describe(caught.value)
 
 
 # ---- What is refused

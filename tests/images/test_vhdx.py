@@ -542,6 +542,12 @@ def test_an_image_behind_itself_is_refused(tmp_path: Path) -> None:
     assert "behind itself" in describe(refused(path))
 
 
+def test_an_image_with_a_log_is_known_again(tmp_path: Path) -> None:
+    paths = {"parent_linkage": BASE_GUID, "relative_path": "child.vhdx"}
+    path = child(parent=paths, log_guid=LOG_GUID, log=entry(1, [])).write(tmp_path / "child.vhdx")
+    assert "behind itself" in describe(refused(path))
+
+
 def test_a_bitmap_must_be_there(tmp_path: Path) -> None:
     Vhdx(2 * MIB, data_guid=raw_guid(BASE_GUID)).write(tmp_path / "base.vhdx")
     paths = {"parent_linkage": BASE_GUID, "relative_path": "base.vhdx"}
@@ -816,6 +822,7 @@ def test_the_newest_sequence_is_replayed_and_no_other(tmp_path: Path) -> None:
         (90, [(data, noise(SECTOR, 5))], {"identifier": b"another log's id"}),
         # Newer than all, but what it begins with is gone.
         (50, [(data, noise(SECTOR, 6))], {"tail": 200 * SECTOR}),
+        (7, [(data, noise(SECTOR, 7))], {}),
     ):
         one = entry(number, writes, **{"tail": place, **options})  # type: ignore[arg-type]
         parts.append(one)
