@@ -233,10 +233,11 @@ class QcowImage(Image):
                     continue
                 kept = min(run - skipped, stop - offset)
                 if source is Source.STORED:
-                    entry = start + offset % span // layout.cluster * layout.entry
-                    yield from self._stored(place + skipped, kept, entry)
-                else:
-                    yield Run(source, kept, place)
+                    place += skipped
+                    if place + kept > self._data.size:
+                        entry = start + offset % span // layout.cluster * layout.entry
+                        yield from self._cut_off(place, entry)
+                yield Run(source, kept, place)
                 skipped = 0
                 offset += kept
                 if offset == stop:
@@ -265,18 +266,20 @@ class QcowImage(Image):
         if length:
             yield Run(source, length, place)
 
-    def _stored(self, place: int, length: int, entry: int) -> Iterator[Run]:
-        """A run of stored clusters; ``entry`` is where the first one's entry is."""
-        present = max(0, min(length, self._data.size - place))
+    def _cut_off(self, place: int, entry: int) -> Iterator[Run]:
+        """What is there of a run that the file ends before; then raises :exc:`CorruptImage`.
+
+        ``entry`` is where the entry of its first cluster is.
+        """
+        present = max(0, self._data.size - place)
         if present:
             yield Run(Source.STORED, present, place)
-        if present < length:
-            raise self._opening.corrupt(
-                "L2 table",
-                entry + present // self._layout.cluster * self._layout.entry,
-                f"a cluster at {place + present} is beyond the end of {self._data.path} "
-                f"({self._data.size} bytes)",
-            )
+        raise self._opening.corrupt(
+            "L2 table",
+            entry + present // self._layout.cluster * self._layout.entry,
+            f"a cluster at {place + present} is beyond the end of {self._data.path} "
+            f"({self._data.size} bytes)",
+        )
 
     def _read_table(self, position: int, length: int, structure: str) -> memoryview:
         """Numbers of 8 bytes, kept in the processor's order."""
@@ -339,15 +342,25 @@ class QcowImage(Image):
 
 
 def _merge(runs: Iterable[Run]) -> Iterator[Run]:
-    """Fewer runs: those that continue one another are one."""
+    """Fewer runs: those that continue one another are one.
+
+    What comes before a wrong table is told before it raises.
+    """
     source, length, place = Source.ZEROS, 0, 0
-    for run in runs:
-        if run.source is source and (source is not Source.STORED or place + length == run.place):
-            length += run.length
-        else:
-            if length:
-                yield Run(source, length, place)
-            source, length, place = run
+    try:
+        for run in runs:
+            if run.source is source and (
+                source is not Source.STORED or place + length == run.place
+            ):
+                length += run.length
+            else:
+                if length:
+                    yield Run(source, length, place)
+                source, length, place = run
+    except ExplorerError:
+        if length:
+            yield Run(source, length, place)
+        raise
     if length:
         yield Run(source, length, place)
 
