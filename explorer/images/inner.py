@@ -52,6 +52,15 @@ class ImageFile(SourceFile):
                 yield offset, piece.length
             offset += piece.length
 
+    def locate(self, offset: int, length: int) -> Iterator[tuple[SourceFile, int, int]]:
+        """The files that the image has its bytes from, as they are."""
+        for piece in self._image.pieces(offset, length):
+            if isinstance(piece.place, SourceFile):
+                yield from piece.place.locate(piece.position, piece.length)
+            else:
+                yield self, offset, piece.length
+            offset += piece.length
+
     def close(self) -> None:
         """Nothing: the image is closed by whoever opened it."""
 

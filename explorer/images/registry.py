@@ -12,6 +12,7 @@ A format's module is imported when it is needed: a listing shall not wait for al
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -122,8 +123,9 @@ def _zstd(ends: Ends) -> int:
 
 
 def _split(ends: Ends) -> int:
-    # Nothing in the bytes tells; the number that ends the name does, when others follow it.
-    return LIKELY if ends.name.endswith((b".001", b".000", b".aa")) else 0
+    # Nothing in the bytes tells; the number that ends the name does, when others follow it. What
+    # the first part looks like is asked again of all of them.
+    return CERTAIN + 1 if re.search(rb".\.(0{2,}[01]|a{2,})\Z", ends.name) else 0
 
 
 FORMATS: tuple[Format, ...] = (
