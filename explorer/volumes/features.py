@@ -371,3 +371,8 @@ def describe_content(volume: Window, content: str) -> Facts:
     """Facts about what was recognised on a volume, in the order to show them."""
     describe = _DESCRIBERS.get(content)
     return {} if describe is None else describe(volume)
+
+
+def is_clean(facts: Facts) -> bool:
+    """Whether these facts do not say that the file system was left open."""
+    return not str(facts.get("state", CLEAN)).startswith("dirty")

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
-from explorer.core.errors import ExplorerError, KernelError, VolumeError
+from explorer.core.errors import ExplorerError, ImageError, KernelError, VolumeError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.core.views import View
@@ -63,6 +63,12 @@ LUKS = "crypto_LUKS"
 LVM_MEMBER = "LVM2_member"
 RAID_MEMBER = "linux_raid_member"
 
+SILENT = ("f2fs",)
+"""Recover without a word in the kernel's log."""
+
+UNREPLAYED = ("jfs", "hfsplus")
+"""Have a journal that Linux leaves as it is, and are mounted all the same."""
+
 EMPTY = Window(lambda _offset, _length: b"", 0, 0)
 """Of a volume that cannot be read."""
 
@@ -88,6 +94,13 @@ class _Node:
     """Gives the kernel's device; None for what is only listed."""
     options: str = ""
     """More options to mount it with."""
+
+
+def is_dirty(node: _Node) -> bool:
+    """Whether what is on a volume says that it was not closed cleanly."""
+    from explorer.volumes.features import describe_content, is_clean
+
+    return not is_clean(describe_content(node.window, node.volume.content))
 
 
 class _Place(NamedTuple):
@@ -185,10 +198,18 @@ class Stack:
 
     def facts(self, volume: Volume) -> dict[str, Fact]:
         """What the file system on a volume, or what else is there, tells of itself."""
-        from explorer.volumes.features import describe_content
-
         node = self._node(volume)
-        return describe_content(node.window, volume.content) if node.found else {}
+        try:
+            if volume.content == LUKS:
+                from explorer.volumes import luks
+
+                header = luks.read_header(node.window, self.name(volume))
+                return header.facts() if header is not None else {}
+            from explorer.volumes.features import describe_content
+
+            return describe_content(node.window, volume.content) if node.found else {}
+        except ImageError as error:
+            return {"damage": describe(error)}
 
     def name(self, volume: Volume) -> str:
         """How messages name a volume."""
@@ -460,7 +481,7 @@ class Stack:
                 for one in self._nodes.values()
                 if one.volume.kind == OPENED and one.volume.parent == volume.number
             )
-        header = luks.read_header(node.window)
+        header = luks.read_header(node.window, self.name(volume))
         if header is None:
             raise VolumeError("volume.unknown", volume=self.name(volume))
         device = luks.unlock(
@@ -543,20 +564,13 @@ class Stack:
             name=self.name(volume),
             extra_options=node.options,
         )
-        # Not all of them say so in the log; but a file system that is in order writes nothing when
-        # it is mounted read-only.
-        recovered = mounted.recovered or self.overlay_bytes() > before
-        as_stored = mounted.as_stored or (not recovered and self._is_unreplayed(node))
+        # Not all of them say in the log that they replayed something. (What is written alone does
+        # not tell: XFS clears a part of its log even when that is empty.)
+        recovered = mounted.recovered or (
+            node.volume.content in SILENT and self.overlay_bytes() > before and is_dirty(node)
+        )
+        as_stored = mounted.as_stored or (node.volume.content in UNREPLAYED and is_dirty(node))
         return replace(mounted, recovered=recovered, as_stored=as_stored)
-
-    def _is_unreplayed(self, node: _Node) -> bool:
-        """Whether a journal has changes that Linux leaves in it, and mounts all the same."""
-        if node.volume.content not in ("jfs", "hfsplus"):
-            return False
-        from explorer.volumes.features import CLEAN, describe_content
-
-        state = describe_content(node.window, node.volume.content).get("state", CLEAN)
-        return state != CLEAN
 
     def close(self) -> None:
         """Take everything apart and remove the disks; the volumes must be unmounted."""

@@ -39,8 +39,8 @@ def test_the_source(run: Run, tmp_path: Path) -> None:
     one_line(run("ls", tmp_path / "noise.img"), 3, "noise.img", "recognised")
     one_line(run("info", tmp_path / "noise.img"), 3, "noise.img", "recognised")
     (tmp_path / "packed.img").write_bytes(b"\x1f\x8b\x08" + bytes(100))
-    one_line(run("ls", tmp_path / "packed.img"), 3, "packed.img", "gzip")
-    one_line(run("ls", "--format", "ewf", tmp_path / "packed.img"), 3, "ewf", "raw")
+    one_line(run("ls", tmp_path / "packed.img"), 3, "packed.img", "deflate data")
+    one_line(run("ls", "--format", "floppy", tmp_path / "packed.img"), 3, "floppy", "raw")
     evil = tmp_path / "evil\x1b[2J\n.img"
     one_line(run("ls", evil), 3, "evil\\x1b[2J\\n.img")
 

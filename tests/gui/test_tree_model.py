@@ -64,7 +64,6 @@ def test_volumes_and_folders(
         "sample · ext4 · 24.0 MiB",
         "secret · LUKS encrypted volume · 4.00 MiB",
         "Partition 3 · unknown contents · 1.00 MiB",
-        "Free space · 1.00 MiB",
     ]
     volumes = [model.index(row, 0, source) for row in range(3)]
     kinds = [model.kind(volume) for volume in volumes]
@@ -132,7 +131,7 @@ def test_a_folder_that_cannot_be_read_says_why(
     volumes = session.source.volumes
     model.add_source(session)
     # As if it looked openable: the engine has the last word.
-    first, locked, last, _free = volumes
+    first, locked, last = volumes
     usable = type(locked)(
         locked.number, locked.start, locked.size, "ext4", "ext4", "", "", mountable=True
     )
