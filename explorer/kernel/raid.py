@@ -9,11 +9,13 @@ attributes and their units are told in ``Documentation/admin-guide/md.rst``.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.errors import KernelError
 from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
+from explorer.kernel.mapper import Target, map_device
 from explorer.kernel.system import write_text
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from explorer.kernel.kernel import Kernel
 
+_SECTOR = 512
 _NEW_ARRAY = b"/sys/module/md_mod/parameters/new_array"
 
 
@@ -45,7 +48,7 @@ class RaidReshape(NamedTuple):
     position: int
     """Sectors of the array: before here (or, backwards, from here on) it has the new shape."""
     shape: RaidShape
-    """The new one; of the same level."""
+    """The new one."""
     backwards: bool
 
 
@@ -60,7 +63,7 @@ class RaidMember(NamedTuple):
     size: int
     """Sectors of data, of which an odd last one is not used."""
     new_offset: int
-    """The same as ``offset``, but for a member in a reshape."""
+    """In a reshape, ``offset`` in the new shape."""
     recovered: int | None = None
     """Sectors that were brought in step before that was interrupted; None: all."""
     replacement: bool = False
@@ -72,21 +75,14 @@ class RaidMember(NamedTuple):
 class RaidDevice(BlockDevice):
     """A running array. A context manager that stops it."""
 
-    def __init__(self, kernel: Kernel, number: int) -> None:
-        """Used by :func:`run_array`."""
-        super().__init__(kernel, b"/dev/md%d" % number)
-        self._attributes = b"/sys/block/md%d/md/" % number
-        self._closed = False
-
-    def set(self, attribute: bytes, value: str | int) -> None:
-        """Set an attribute of the array."""
-        write_text(self._kernel, self._attributes + attribute, f"{value}\n")
+    def __init__(self, kernel: Kernel, path: bytes, parts: ExitStack) -> None:
+        """Used by :func:`run_array`; ``parts`` takes apart what it is made of."""
+        super().__init__(kernel, path)
+        self._parts = parts
 
     def close(self) -> None:
         """Stop it; nothing may use it. A second call does nothing, nor one in an ended kernel."""
-        if not self._closed and self._kernel.state == "running":
-            self.set(b"array_state", "clear")
-        self._closed = True
+        self._parts.close()
 
     def __enter__(self) -> Self:
         return self
@@ -117,25 +113,58 @@ def run_array(
     in a reshape, or with bad blocks, is read-only in any case; another one takes writes, but does
     not put itself in order. Raises :exc:`KernelError`, with what the driver said in its log.
     """
+    with ExitStack() as parts:
+        if reshape is None:
+            path = _run(kernel, parts, shape, component, members, in_step, read_only=read_only)
+        else:
+            path = _map_reshape(kernel, parts, shape, component, members, in_step, reshape)
+        return RaidDevice(kernel, path, parts.pop_all())
+
+
+class _Attributes:
+    """Those of an array that is being made."""
+
+    def __init__(self, kernel: Kernel, number: int) -> None:
+        self._kernel = kernel
+        self._folder = b"/sys/block/md%d/md/" % number
+        self.path = b"/dev/md%d" % number
+
+    def set(self, attribute: bytes, value: str | int) -> None:
+        write_text(self._kernel, self._folder + attribute, f"{value}\n")
+
+    def stop(self) -> None:
+        if self._kernel.state == "running":
+            self.set(b"array_state", "clear")
+
+
+def _run(
+    kernel: Kernel,
+    parts: ExitStack,
+    shape: RaidShape,
+    component: int,
+    members: Sequence[RaidMember],
+    in_step: int | None,
+    *,
+    read_only: bool,
+) -> bytes:
+    """Run an array of one shape; the path of its node. ``parts`` will stop it."""
     position = kernel.read_log()[1]
     array = _add_array(kernel)
+    parts.callback(array.stop)
+    listed = any(member.bad_blocks for member in members)
     try:
-        listed = any(member.bad_blocks for member in members)
         # Only metadata of somebody else's may tell of bad blocks.
         array.set(b"metadata_version", "external:listed" if listed else "none")
         array.set(b"level", shape.level)
         array.set(b"chunk_size", shape.chunk)
         array.set(b"layout", shape.layout)
-        # Members may have roles that only one of two shapes knows.
-        array.set(b"raid_disks", max(shape.disks, reshape.shape.disks if reshape else 0))
+        array.set(b"raid_disks", shape.disks)
         if component:
             array.set(b"component_size", component // 2)
         for member in members:
             _add_member(kernel, array, member)
-        if reshape is not None:
-            _set_reshape(array, shape, reshape, members)
         array.set(b"resync_start", "none" if in_step is None else in_step)
-        if read_only or listed or reshape is not None:
+        if read_only or listed:
             array.set(b"array_state", "readonly")
         else:
             array.set(b"array_state", "read-auto")
@@ -145,12 +174,11 @@ def run_array(
     except KernelError as error:
         if error.code == "kernel.call":
             error.log[:] = kernel.messages_since(position)[-LAST_MESSAGES:]
-            array.close()
         raise
-    return array
+    return array.path
 
 
-def _add_array(kernel: Kernel) -> RaidDevice:
+def _add_array(kernel: Kernel) -> _Attributes:
     for number in count():
         try:
             write_text(kernel, _NEW_ARRAY, f"md{number}\n")
@@ -158,11 +186,11 @@ def _add_array(kernel: Kernel) -> RaidDevice:
             if error.name != "EEXIST":
                 raise
         else:
-            return RaidDevice(kernel, number)
+            return _Attributes(kernel, number)
     raise AssertionError
 
 
-def _add_member(kernel: Kernel, array: RaidDevice, member: RaidMember) -> None:
+def _add_member(kernel: Kernel, array: _Attributes, member: RaidMember) -> None:
     path = member.device.path
     descriptor = member.device.open()
     try:
@@ -170,7 +198,7 @@ def _add_member(kernel: Kernel, array: RaidDevice, member: RaidMember) -> None:
     finally:
         kernel.close_descriptor(descriptor)
     array.set(b"new_dev", f"{node.special_major}:{node.special_minor}")
-    folder = b"dev-" + path.rpartition(b"/")[2] + b"/"
+    folder = b"dev-" + _name(member.device) + b"/"
     array.set(folder + b"offset", member.offset)
     array.set(folder + b"size", member.size // 2)
     array.set(folder + b"slot", member.role)
@@ -184,18 +212,48 @@ def _add_member(kernel: Kernel, array: RaidDevice, member: RaidMember) -> None:
             array.set(folder + b"bad_blocks", f"{first} {length}")
 
 
-def _set_reshape(
-    array: RaidDevice, shape: RaidShape, reshape: RaidReshape, members: Sequence[RaidMember]
-) -> None:
-    array.set(b"raid_disks", shape.disks)
-    array.set(b"reshape_position", reshape.position)
-    # From here on these set the new shape only.
-    array.set(b"raid_disks", reshape.shape.disks)
-    array.set(b"chunk_size", reshape.shape.chunk)
-    array.set(b"layout", reshape.shape.layout)
-    if reshape.shape.disks == shape.disks and reshape.backwards:
-        array.set(b"reshape_direction", "backwards")
-    for member in members:
-        if member.new_offset != member.offset:
-            folder = b"dev-" + member.device.path.rpartition(b"/")[2] + b"/"
-            array.set(folder + b"new_offset", member.new_offset)
+def _name(device: BlockDevice) -> bytes:
+    return device.path.rpartition(b"/")[2]
+
+
+def _map_reshape(
+    kernel: Kernel,
+    parts: ExitStack,
+    shape: RaidShape,
+    component: int,
+    members: Sequence[RaidMember],
+    in_step: int | None,
+    reshape: RaidReshape,
+) -> bytes:
+    """Run two arrays on the same members, each of one shape, and map the part that each has.
+
+    The driver's own way has no end: what it reads where the shapes meet waits for the reshape to
+    go on. Nothing that is needed was written over, for the reshape itself could go on from here.
+    """
+    first_name = _name(members[0].device) if members else b""
+    paths = []
+    for name, now in ((b"old", shape), (b"new", reshape.shape)):
+        changed = []
+        for member in members:
+            if member.role >= now.disks:
+                continue
+            # A device can be in one array only.
+            path, length = member.device.path, member.device.size() // _SECTOR
+            twin_name = b"reshape-%b-%b" % (name, _name(member.device))
+            twin = map_device(kernel, twin_name, [Target(0, length, "linear", path + b" 0")])
+            changed.append(member._replace(device=parts.enter_context(twin)))
+            if now is reshape.shape:
+                changed[-1] = changed[-1]._replace(offset=member.new_offset)
+            elif member.recovered is not None:
+                # What is not in step has but its part of the new shape.
+                changed[-1] = changed[-1]._replace(recovered=0)
+        paths.append(_run(kernel, parts, now, component, changed, in_step, read_only=True))
+    size = min(BlockDevice(kernel, path).size() for path in paths) // _SECTOR
+    position = min(reshape.position, size)
+    before, after = paths if reshape.backwards else reversed(paths)
+    targets = [
+        Target(start, end - start, "linear", b"%b %d" % (path, start))
+        for path, start, end in ((before, 0, position), (after, position, size))
+        if end > start
+    ]
+    return parts.enter_context(map_device(kernel, b"reshape-" + first_name, targets)).path

@@ -47,9 +47,6 @@ _PAGE_SECTORS = 8
 _LARGEST_CHUNK = 1 << 30
 _NEVER = (1 << 64) - 1
 
-_RESHAPE_MEMORY = 48 << 20
-"""Bytes that the driver may take for the stripes of a reshape; its kernel has not many more."""
-
 
 class Member(NamedTuple):
     """What a superblock says of its device, and of the array that it is a member of.
@@ -433,18 +430,6 @@ def _check(start: int, member: Member) -> None:
     new_end = (member.new_offset + member.component) * SECTOR
     if member.new_offset < 0 or new_end > member.device_size:
         raise _damaged(start, f"new data from sector {member.new_offset} on")
-    if reshape.position > _LARGEST_DISK:
-        raise _damaged(start, f"a reshape at sector {reshape.position}")
-    # setup_conf() in drivers/md/raid5.c: four chunks' pages for each disk.
-    chunk = max(member.shape.chunk, reshape.shape.chunk)
-    if chunk * 4 * max(member.shape.disks, reshape.shape.disks) > _RESHAPE_MEMORY:
-        raise VolumeError(
-            "volume.feature", feature=f"a reshape of so many disks in chunks of {chunk} bytes"
-        )
-
-
-_LARGEST_DISK = 1 << 55
-"""Sectors, beyond which positions in bytes have no room in 64 bits."""
 
 
 def _check_shape(start: int, shape: RaidShape, component: int) -> None:

@@ -38,7 +38,7 @@ class Shape(NamedTuple):
     """As mdadm takes it: ``linear``, ``0``, ``5``."""
     disks: int
     layout: str = ""
-    """As mdadm takes it; empty for a level that has none."""
+    """As mdadm takes it; empty for a level that has none. ``s2``: as ``f2``, within sets of two."""
     sizes: tuple[int, ...] = ()
     """Bytes of each member's data, where these are not all :data:`COMPONENT`."""
 
@@ -122,7 +122,7 @@ def create_array(
     if shape.level not in ("1", "linear"):
         command.append(f"--chunk={CHUNK // KIB}")
     if shape.layout:
-        command.append(f"--layout={shape.layout}")
+        command.append(f"--layout={shape.layout.replace('s', 'f') if shape.level == '10' else shape.layout}")
     if shape.level not in ("0", "linear"):
         command.append(f"--size={COMPONENT // KIB}")
     if metadata != "0.90":
@@ -288,9 +288,13 @@ def spread(shape: Shape, content: bytes) -> list[bytes]:
                     row, disk = divmod(number * copies + copy, disks)
                 else:
                     row, disk = divmod(number, disks)
-                    disk = (disk + copy) % disks
+                    if kind == "s":
+                        # Copies stay within sets of as many members as there are copies.
+                        disk += (disk % copies + copy) % copies - disk % copies
+                    else:
+                        disk = (disk + copy) % disks
                     part = COMPONENT // CHUNK // copies
-                    row = row + copy * part if kind == "f" else row * copies + copy
+                    row = row * copies + copy if kind == "o" else row + copy * part
                 put(disk, row, chunk)
         return [bytes(member) for member in members]
     width = shape.data_disks

@@ -7,8 +7,9 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from explorer.core.errors import ExplorerError, KernelError, VolumeError
 from explorer.core.messages import describe
 from explorer.images.registry import open_image
 from explorer.kernel.loop import attach_loop
+from explorer.kernel import BlockDevice
 from explorer.kernel.system import read_text, write_text
 from explorer.volumes import md
 from explorer.volumes.signatures import recognise
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from explorer.kernel import BlockDevice, Disk, Kernel
+    from explorer.kernel import Disk, Kernel
 
 SECTOR = 512
 NEVER = (1 << 64) - 1
@@ -416,3 +418,387 @@ def test_array_that_needs_every_member(
         with pytest.raises(VolumeError) as caught:
             md.assemble(kernel, array, read_only=True)
         assert "these, which miss: 0" in describe(caught.value)
+
+
+def test_raid10_in_sets(make_array: Callable[..., Made], kernel: Kernel, small_tree: Path) -> None:
+    made = make_array(Shape("10", 4, "s2"))
+    for path in made.members:
+        # No mdadm of today makes it.
+        change_superblock(path, {76: struct.pack("<I", 0x201 | 2 << 17)})
+    with disks_of(kernel, made.members) as found:
+        # Of sets (0, 1) and (2, 3), but the driver wants one of each two that stand side by side.
+        for gone in ((), (0,), (1,), (2,), (3,), (0, 2), (1, 3)):
+            left = [each for number, each in enumerate(found) if number not in gone]
+            (array,) = md.group_members(left)
+            started = md.assemble(kernel, array, read_only=True)
+            assert content_of(started.device) == made.content
+            started.close()
+        for gone in ((0, 1), (1, 2), (2, 3), (0, 3)):
+            left = [each for number, each in enumerate(found) if number not in gone]
+            (array,) = md.group_members(left)
+            assert not array.can_start
+
+
+# ---- Which members belong together -------------------------------------------------------------
+
+
+def refused(paths: Sequence[Path]) -> md.Array[Path]:
+    """The array that members make, by their paths."""
+    (array,) = md.group_members([(read_member(path), path) for path in paths])
+    return array
+
+
+def left_out(array: md.Array[Path]) -> list[tuple[Path, str]]:
+    return [(left.handle, left.code) for left in array.left_out]
+
+
+def test_members_of_several_arrays(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    first, second = (make_array(Shape("5", 3, "left-symmetric")) for _ in range(2))
+    mixed = [first.members[0], second.members[1], first.members[2], second.members[0]]
+    with disks_of(kernel, mixed) as found:
+        arrays = md.group_members(found)
+        assert [array.missing for array in arrays] == [[1], [2]]
+        for array, made in zip(arrays, (first, second), strict=True):
+            started = md.assemble(kernel, array, read_only=True)
+            assert content_of(started.device) == made.content
+            started.close()
+
+
+def test_member_that_is_out_of_date(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    made = make_array(Shape("1", 3))
+    for path in made.members[1:]:
+        change_superblock(path, {200: struct.pack("<Q", 7)})
+    # What it holds is of an earlier time.
+    write_members(made.members[:1], [noise(COMPONENT, 11)])
+    array = refused(made.members)
+    assert left_out(array) == [(made.members[0], "array.outdated")]
+    assert array.note == (
+        "of its 3 disks these are missing: 0; "
+        "disk 0 is out of date, and left out: written 0 times, the newest 7"
+    )
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == made.content
+
+
+def test_member_that_is_one_write_behind(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    made = make_array(Shape("1", 2))
+    change_superblock(made.members[1], {200: struct.pack("<Q", 1)})
+    array = refused(made.members)
+    assert not array.left_out
+    assert not array.missing
+
+
+def test_member_that_does_not_know_that_it_has_failed(
+    make_array: Callable[..., Made], kernel: Kernel
+) -> None:
+    made = make_array(Shape("1", 2))
+    # The other one wrote that, and was not stopped cleanly.
+    roles = {256: struct.pack("<H", md.FAULTY), 200: struct.pack("<Q", 1)}
+    change_superblock(made.members[1], roles)
+    write_members(made.members[:1], [noise(COMPONENT, 11)])
+    array = refused(made.members)
+    assert left_out(array) == [(made.members[0], "array.failed")]
+    with running(kernel, made.members) as started:
+        assert content_of(started.device) == made.content
+
+
+def test_halves_that_were_used_alone(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    made = make_array(Shape("1", 2))
+    for number, path in enumerate(made.members):
+        change_superblock(path, {256 + 2 * (1 - number): struct.pack("<H", md.FAULTY)})
+    array = refused(made.members)
+    assert left_out(array) == [(made.members[1], "array.split")]
+    assert array.can_start
+
+
+def test_member_that_is_there_twice(make_array: Callable[..., Made]) -> None:
+    made = make_array(Shape("1", 2))
+    array = refused([*made.members, made.members[0]])
+    assert left_out(array) == [(made.members[0], "array.twice")]
+    assert not array.missing
+
+
+def test_member_that_does_not_fit(make_array: Callable[..., Made]) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"))
+    change_superblock(made.members[2], {76: struct.pack("<I", 3)})
+    array = refused(made.members)
+    assert left_out(array) == [(made.members[2], "array.different")]
+    assert array.can_start
+
+
+def test_spare_is_not_used(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    paths = create_array(tmp_path, driver, Shape("1", 2), options=["--spare-devices=1"], files=3)
+    assert read_member(paths[2]).role == md.SPARE
+    assert examine(paths[2])["Device Role"] == "spare"
+    array = refused(paths)
+    assert not array.left_out
+    assert array.devices == paths[:2]
+    # And it does not start an array by itself.
+    array = refused(paths[2:])
+    assert not array.can_start
+
+
+# ---- Written by the kernel's own driver --------------------------------------------------------
+
+
+class Driver:
+    """The MD driver as on a real machine, with disks that it may write to: the other side.
+
+    It reads and writes superblocks itself, brings members in step, and changes arrays.
+    """
+
+    def __init__(self, kernel: Kernel, paths: Sequence[Path], metadata: str = "1.2") -> None:
+        self._kernel = kernel
+        self.targets = [ScratchDisk(path) for path in paths]
+        self.disks = [kernel.add_scratch_disk(target) for target in self.targets]
+        write_text(kernel, b"/sys/module/md_mod/parameters/new_array", "md0\n")
+        self.device = BlockDevice(kernel, b"/dev/md0")
+        self.set("metadata_version", metadata)
+        for disk in self.disks:
+            descriptor = disk.device().open()
+            node = kernel.stat_descriptor(descriptor, b"")
+            kernel.close_descriptor(descriptor)
+            self.set("new_dev", f"{node.special_major}:{node.special_minor}")
+
+    def start(self, sync_max: str = "max") -> None:
+        """Run the array; members are brought in step up to some sector, where it waits."""
+        # Nothing begins before the first write, or this.
+        self.set("array_state", "read-auto")
+        self.set("sync_max", sync_max)
+        self.set("array_state", "active")
+
+    def set(self, attribute: str, value: str) -> None:
+        """Set an attribute of the array."""
+        write_text(self._kernel, b"/sys/block/md0/md/" + attribute.encode(), f"{value}\n")
+
+    def set_member(self, member: int, attribute: str, value: str) -> None:
+        """Set an attribute of a member."""
+        name = self.disks[member].device().path.rpartition(b"/")[2]
+        self.set(f"dev-{name.decode()}/{attribute}", value)
+
+    def get(self, attribute: str) -> str:
+        """An attribute of the array."""
+        return read_text(self._kernel, b"/sys/block/md0/md/" + attribute.encode())
+
+    def write(self, content: bytes, offset: int = 0) -> None:
+        """Write to the array."""
+        kernel, library = self._kernel, cast("Any", self._kernel.binding.library)
+        descriptor = self.device.open(read_only=False)
+        for at in range(0, len(content), MIB):
+            piece = content[at : at + MIB]
+            done = library.lkl_sys_pwrite64(
+                kernel.pointer, descriptor, piece, len(piece), offset + at
+            )
+            assert kernel.check(done, "pwrite64") == len(piece)
+        kernel.check(library.lkl_sys_fsync(kernel.pointer, descriptor), "fsync")
+        kernel.close_descriptor(descriptor)
+
+    def wait(self, done: Callable[[], bool]) -> None:
+        """Wait for what the driver does by itself."""
+        for _ in range(2000):
+            if done():
+                return
+            time.sleep(0.005)
+        raise AssertionError(self._kernel.log()[-2000:])
+
+    def wait_until_idle(self) -> None:
+        """Wait until it has found that there is nothing to do, which it looks for at each start."""
+        seen: list[str] = []
+
+        def idle() -> bool:
+            seen.append(self.get("sync_action"))
+            return seen[-20:] == ["idle"] * 20
+
+        self.wait(idle)
+
+    def wait_for_stillness(self, attribute: str) -> None:
+        """Wait until an attribute no longer changes."""
+        seen: list[str] = []
+
+        def still() -> bool:
+            seen.append(self.get(attribute))
+            return len(seen) > 60 and len(set(seen[-60:])) == 1
+
+        self.wait(still)
+
+    def stop(self) -> None:
+        """Stop the array, and let go of its disks."""
+        self.set("array_state", "clear")
+        for disk, target in zip(self.disks, self.targets, strict=True):
+            disk.close()
+            target.close()
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape("1", 2),
+        Shape("4", 3),
+        Shape("5", 4, "left-symmetric"),
+        Shape("6", 5, "left-symmetric"),
+        Shape("10", 4, "n2"),
+        Shape("10", 3, "f2"),
+    ],
+    ids=shape_name,
+)
+def test_what_the_driver_writes_stands_where_arithmetic_says(
+    driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel, shape: Shape
+) -> None:
+    paths = create_array(tmp_path, driver, shape, options=["--bitmap=internal"])
+    content = make_content(tmp_path / "content.img", small_tree, shape.size)
+    other = Driver(kernel, paths)
+    other.start()
+    other.write(content)
+    other.stop()
+    for path, wanted in zip(paths, spread(shape, content), strict=True):
+        start = data_offset(examine(path))
+        assert path.read_bytes()[start : start + len(wanted)] == wanted
+        member = read_member(path)
+        assert "bitmap" in member.features
+        assert member.events == int(examine(path)["Events"]) > 0
+    with running(kernel, paths) as started:
+        assert content_of(started.device) == content
+        check_tree(started.device, small_tree)
+
+
+def test_member_that_failed(driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel) -> None:
+    shape = Shape("5", 3, "left-symmetric")
+    paths = create_array(tmp_path, driver, shape)
+    other = Driver(kernel, paths)
+    other.start()
+    other.write(noise(shape.size, 12))
+    other.set_member(1, "state", "faulty")
+    content = make_content(tmp_path / "content.img", small_tree, shape.size)
+    other.write(content)
+    other.stop()
+    assert examine(paths[0])["Array State"].startswith("A.A")
+    array = refused(paths)
+    assert left_out(array) == [(paths[1], "array.outdated")]
+    with running(kernel, paths) as started:
+        assert content_of(started.device) == content
+        check_tree(started.device, small_tree)
+
+
+def test_recovery_that_was_interrupted(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    shape = Shape("5", 3, "left-symmetric")
+    paths = create_array(
+        tmp_path,
+        driver,
+        shape,
+        devices=["{}", "{}", "missing", "{}"],
+        options=["--spare-devices=1"],
+        files=3,
+    )
+    content = noise(shape.size, 13)
+    members = spread(shape, content)
+    write_members(paths, [members[0], members[1], noise(COMPONENT, 14)])
+    other = Driver(kernel, paths)
+    half = COMPONENT // 2 // SECTOR
+    other.start(f"{half}")
+    other.wait(lambda: other.get("sync_completed").startswith(f"{half} "))
+    other.stop()
+    member = read_member(paths[2])
+    assert member.recovered == half
+    assert examine(paths[2])["Recovery Offset"].startswith(f"{half} ")
+    assert path_content(paths[2], half * SECTOR) == members[2][: half * SECTOR]
+    with running(kernel, paths) as started:
+        assert started.array.missing == [2]
+        assert content_of(started.device) == content
+    # It does not stand in for one that is whole.
+    assert not refused(paths[1:]).can_start
+
+
+def path_content(path: Path, length: int) -> bytes:
+    """The first bytes of a member's data."""
+    start = data_offset(examine(path))
+    return path.read_bytes()[start : start + length]
+
+
+def test_replacement_that_was_interrupted(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    shape = Shape("1", 2)
+    paths = create_array(tmp_path, driver, shape, options=["--spare-devices=1"], files=3)
+    content = noise(shape.size, 15)
+    write_members(paths, [content, content, noise(COMPONENT, 16)])
+    other = Driver(kernel, paths)
+    half = COMPONENT // 2 // SECTOR
+    other.start(f"{half}")
+    other.set_member(0, "state", "want_replacement")
+    other.wait(lambda: other.get("sync_completed").startswith(f"{half} "))
+    other.stop()
+    member = read_member(paths[2])
+    assert (member.role, member.replacement, member.recovered) == (0, True, half)
+    with running(kernel, paths) as started:
+        assert not started.array.missing
+        assert content_of(started.device) == content
+    # Without the one that it was to replace, it is good for what it has.
+    with running(kernel, paths[1:]) as started:
+        assert started.array.missing == [0]
+        assert content_of(started.device) == content
+    assert not refused([paths[2]]).can_start
+
+
+class Change(NamedTuple):
+    """A reshape."""
+
+    name: str
+    shape: Shape
+    disks: int
+    """After it."""
+    settings: tuple[tuple[str, str], ...]
+    chunk: int = CHUNK
+
+
+CHANGES = (
+    Change("grow", Shape("5", 3, "left-symmetric"), 4, (("raid_disks", "4"),)),
+    Change("grow-raid6", Shape("6", 4, "left-symmetric"), 5, (("raid_disks", "5"),)),
+    Change("grow-raid10", Shape("10", 4, "n2"), 5, (("raid_disks", "5"),)),
+    Change("layout", Shape("5", 4, "left-symmetric"), 4, (("layout", "0"),)),
+    Change("chunk", Shape("5", 3, "left-symmetric"), 3, (("chunk_size", f"{CHUNK // 2}"),)),
+    Change("shrink", Shape("5", 4, "left-symmetric"), 3, (("raid_disks", "3"),)),
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_reshape_that_was_interrupted(
+    driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel, change: Change
+) -> None:
+    shape = change.shape
+    spares = max(0, change.disks - shape.disks)
+    paths = create_array(
+        tmp_path,
+        driver,
+        shape,
+        options=[f"--spare-devices={spares}"] if spares else [],
+        files=shape.disks + spares,
+    )
+    content = make_content(tmp_path / "content.img", small_tree, shape.size)
+    members = spread(shape, content)
+    write_members(paths, [*members, *[noise(COMPONENT, 17)] * spares])
+    other = Driver(kernel, paths)
+    other.start()
+    if change.name == "shrink":
+        content = content[: COMPONENT * (change.disks - 1)]
+        other.set("array_size", f"{len(content) // KIB}")
+    if shape.level == "10":
+        # It never writes over what it has not read.
+        for number in range(len(paths)):
+            other.set_member(number, "new_offset", str(2048 - CHUNK // SECTOR))
+    other.wait_until_idle()
+    for name, value in change.settings:
+        other.set(name, value)
+    other.wait_until_idle()
+    other.set("sync_max", f"{COMPONENT // 2 // SECTOR}")
+    other.set("sync_action", "reshape")
+    other.wait(lambda: other.get("reshape_position") not in ("none", "0"))
+    other.wait_for_stillness("sync_completed")
+    other.stop()
+    member = read_member(paths[0])
+    assert member.reshape is not None
+    assert (member.shape.disks, member.reshape.shape.disks) == (shape.disks, change.disks)
+    assert examine(paths[0])["Reshape pos'n"].startswith(f"{member.reshape.position // 2}")
+    with running(kernel, paths, read_only=False) as started:
+        assert "another shape" in started.array.note
+        assert content_of(started.device)[: len(content)] == content
+        check_tree(started.device, small_tree)
+    with running(kernel, paths[1:]) as started:
+        assert content_of(started.device)[: len(content)] == content
