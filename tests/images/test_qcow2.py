@@ -1057,6 +1057,29 @@ def test_a_window_of_zstd_is_bounded(tmp_path: Path) -> None:
             refused(path, CorruptImage, read=True)
 
 
+def test_a_cluster_of_two_frames(tmp_path: Path) -> None:
+    from zstandard import ZstdCompressor
+
+    path = create(tmp_path / "image", "64k", "compression_type=zstd")
+    edit(path, "write -c -P 7 0 64k")
+    place = field(path, entry_of(path, 0)) & ((1 << 54) - 1)
+    compress = ZstdCompressor().compress
+    change(path, place, compress(b"\1" * 60 * KIB) + compress(b"\2" * 4 * KIB))
+    check(path, tmp_path)
+    with open_image(path) as image:
+        assert image.read(60 * KIB - 1, 2) == b"\1\2"
+
+
+def test_a_table_that_is_two_things(tmp_path: Path) -> None:
+    # The first L2 table is the second part of the L1 table, which is read by another length.
+    path = edit(create(tmp_path / "image", "512M", "cluster_size=512"), "write -P 7 300M 64k")
+    l1 = field(path, 40)
+    change(path, l1, struct.pack(">Q", l1 + 64 * KIB))
+    with open_image(path) as image:
+        image.read(0, 512)
+        assert image.read(300 * MIB, 64 * KIB) == b"\7" * 64 * KIB
+
+
 # ---- Damage --------------------------------------------------------------------------------------
 
 
