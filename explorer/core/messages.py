@@ -60,6 +60,14 @@ TEXTS: dict[str, str] = {
     "volume.mount": "{volume}: Linux could not mount it as {type}: {reason}{said}",
     "volume.damaged": "damaged: {structure} at byte {offset}: {reason}",
     "volume.feature": "{feature} cannot be read",
+    "volume.corrupt-metadata": "{volume}: its LVM metadata is damaged: {where}: {reason}",
+    "volume.missing-member": "{volume}: cannot do without these, which miss: {names}",
+    # Volume groups
+    "group.refused": "{volume}: Linux could not put it together: {reason}{said}",
+    "group.outdated": "{volume}: what is left of it is out of date: {names}",
+    "group.snapshot-lost": "{volume}: the snapshot was full, and is lost",
+    "group.degraded": "these are missing, which its redundancy makes up for: {names}",
+    "group.cut-off": "the image ends before it does; what is behind cannot be read",
     # Arrays; disks are counted from 0, as mdadm does
     "array.incomplete": "a {level} of {disks} disks cannot do without these, which miss: {roles}",
     "array.refused": "Linux could not put it together: {reason}{said}",
