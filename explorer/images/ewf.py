@@ -110,7 +110,8 @@ class _Section(NamedTuple):
 class _Media(NamedTuple):
     """What is used of a volume or data section."""
 
-    type: int
+    type: int | None
+    """None: SMART and the first specification do not tell, nor the flags and the level."""
     sectors_per_chunk: int
     sector_size: int
     sectors: int
@@ -272,7 +273,7 @@ def _read_media(segment: Opening, section: _Section) -> _Media:
         raise segment.corrupt(VOLUME, section.data, "its checksum is wrong")
     if short:
         _chunks, per_chunk, sector_size, sectors, _signature, _checksum = layout.unpack(raw)
-        media = _Media(1, per_chunk, sector_size, sectors, 0, 0, 0, bytes(16))
+        media = _Media(None, per_chunk, sector_size, sectors, 0, 0, 0, bytes(16))
     else:
         kind, _chunks, per_chunk, sector_size, sectors, flags, level, granularity, identifier = (
             layout.unpack(raw)[:9]
@@ -544,13 +545,14 @@ class EwfImage(Image):
             value = found.header.get(identifier, "")
             if value:
                 facts[word] = _show_date(value) if identifier in _DATES else value
-        facts["media"] = _MEDIA.get(media.type, f"type {media.type}")
+        if media.type is not None:
+            facts["media"] = _MEDIA.get(media.type, f"type {media.type}")
+            facts["physical"] = bool(media.flags & _PHYSICAL)
+            facts["compression"] = _LEVELS.get(media.level, f"level {media.level}")
         if any(media.identifier):
             facts["set identifier"] = show_guid(media.identifier)
-        facts["physical"] = bool(media.flags & _PHYSICAL)
         facts["segments"] = found.segments
         facts["chunk size"] = media.chunk_size
-        facts["compression"] = _LEVELS.get(media.level, f"level {media.level}")
         if media.granularity:
             facts["error granularity"] = media.granularity
         if found.sessions:
@@ -626,10 +628,11 @@ class EwfImage(Image):
         count = min(count + 1, len(raw) // 4 - skipped)
         return struct.unpack_from(f"<{count}I", raw, skipped * 4)
 
-    def _find_chunks(self, chunk: int, count: int) -> _Stored:
-        """Where some of ``count`` chunks are, one at the least.
+    def _find_entries(self, chunk: int, count: int) -> tuple[_Table, int, tuple[int, ...]]:
+        """The table of a chunk, and entries as :meth:`_entries` gives them.
 
-        Raises :exc:`CorruptImage` when no table tells.
+        They are of some of ``count`` chunks, one at the least. Between the two is how many of them
+        are not of 32 bits. Raises :exc:`CorruptImage` when no table tells.
         """
         number = bisect_right(self._firsts, chunk) - 1
         table = self._found.tables[number]
@@ -643,14 +646,18 @@ class EwfImage(Image):
         place, overflow = self._check_table(number)
         index = chunk - table.first
         count = min(count, SLICE - index % SLICE, table.entries - index)
-        entries = self._entries(table, place, index, count)
-        small = max(0, overflow - index)
+        return table, max(0, overflow - index), self._entries(table, place, index, count)
+
+    def _find_chunks(self, chunk: int, count: int) -> _Stored:
+        """Where some of ``count`` chunks are; raises as :meth:`_find_entries`."""
+        table, small, entries = self._find_entries(chunk, count)
         starts = [table.base + (entry & _OFFSET) for entry in entries[:small]]
         starts += [table.base + entry for entry in entries[small:]]
         compressed = [entry & _COMPRESSED for entry in entries[:small]]
         compressed += [0] * (len(entries) - len(compressed))
-        if len(entries) == count:
+        if chunk + len(entries) == table.first + table.entries:
             starts.append(table.data_end)
+        count = min(count, len(starts) - 1)
         return _Stored(table.segment, starts[:count], starts[1 : count + 1], compressed[:count])
 
     # ---- Zeros
@@ -671,7 +678,7 @@ class EwfImage(Image):
         zeros = self._zero_streams()
         while chunk < end:
             try:
-                stored = self._find_chunks(chunk, end - chunk)
+                _table, _small, entries = self._find_entries(chunk, end - chunk)
             except CorruptImage:
                 # Told to whoever reads there.
                 number = bisect_right(self._firsts, chunk)
@@ -679,6 +686,12 @@ class EwfImage(Image):
                 yield chunk, min(after, end), False
                 chunk = after
                 continue
+            if max(entries) < _COMPRESSED:
+                after = min(end, chunk + len(entries))
+                yield chunk, after, False
+                chunk = after
+                continue
+            stored = self._find_chunks(chunk, end - chunk)
             count = len(stored.starts)
             likely = [
                 bool(packed) and after - start in zeros
