@@ -57,7 +57,6 @@ def test_a_compressed_file_is_refused_by_its_name(
 @pytest.mark.parametrize(
     ("kind", "title"),
     [
-        ("qcow2", "QCOW2"),
         ("qed", "QED"),
         ("vmdk", "VMDK"),
         ("vdi", "VDI"),

@@ -36,7 +36,7 @@ OLD_DRIVER = "read in 6.1 by the old ext2 driver, which checks nothing"
 NOW = "the file system sets it to the time of the mount, when it deletes an orphan's blocks"
 
 # Formats that are named and refused until they have their readers.
-CONTAINERS = {".E01", ".E02", ".qcow2", ".vhd", ".vmdk", ".dmg", ".tar"}
+CONTAINERS = {".E01", ".E02", ".vhd", ".vmdk", ".dmg", ".tar"}
 
 # Mounted here, refused by the other.
 READS_MORE = {
