@@ -127,6 +127,7 @@ PACKAGES = (
             "p7zip-full",
             "parted",
             "pixz",
+            "python3-vmdkstream",
             "qemu-utils",
             "reiserfsprogs",
             "sleuthkit",

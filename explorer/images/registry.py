@@ -102,10 +102,18 @@ def _dmg(ends: Ends) -> int:
 
 
 def _ova(ends: Ends) -> int:
-    # A tar archive whose first member is the description of the machine (DSP0243, section 5).
-    if not ends.head.startswith(b"ustar", 257):
-        return 0
-    return CERTAIN if ends.head[:100].split(b"\0")[0].lower().endswith(b".ovf") else 0
+    # A tar archive whose first member is the description of the machine (DSP0243, section 5). Its
+    # header may stand after others, which hold what has no place in it.
+    at = 0
+    while ends.head.startswith(b"ustar", at + 257):
+        if ends.head[at + 156 : at + 157] not in (b"x", b"g", b"L"):
+            name = ends.head[at : at + 100].split(b"\0")[0]
+            return CERTAIN if name.lower().endswith(b".ovf") else 0
+        digits = ends.head[at + 124 : at + 135].strip(b"\0 ")
+        if not re.fullmatch(rb"[0-7]+", digits):
+            break
+        at += 512 + -(-int(digits, 8) // 512) * 512
+    return 0
 
 
 def _bzip2(ends: Ends) -> int:
