@@ -127,7 +127,6 @@ PACKAGES = (
             "p7zip-full",
             "parted",
             "pixz",
-            "python3-vmdkstream",
             "qemu-utils",
             "reiserfsprogs",
             "sleuthkit",
