@@ -122,7 +122,9 @@ def create_array(
     if shape.level not in ("1", "linear"):
         command.append(f"--chunk={CHUNK // KIB}")
     if shape.layout:
-        command.append(f"--layout={shape.layout.replace('s', 'f') if shape.level == '10' else shape.layout}")
+        command.append(
+            f"--layout={shape.layout.replace('s', 'f') if shape.level == '10' else shape.layout}"
+        )
     if shape.level not in ("0", "linear"):
         command.append(f"--size={COMPONENT // KIB}")
     if metadata != "0.90":
@@ -161,21 +163,26 @@ def change_superblock(path: Path, changes: Mapping[int, bytes]) -> None:
         block = bytearray(file.read(4096))
         for at, value in changes.items():
             block[at : at + len(value)] = value
-        if facts["Version"].startswith("0"):
-            words = list(struct.unpack("<1024I", block))
-            total = sum(words) - words[38]
-            place = 38 * 4
-        else:
-            place = 216
-            block[place : place + 4] = bytes(4)
-            used = block[: 256 + 2 * struct.unpack_from("<I", block, 220)[0]]
-            total = sum(struct.unpack(f"<{len(used) // 4}I", used[: len(used) // 4 * 4]))
-            if len(used) % 4:
-                total += int.from_bytes(used[-2:], "little")
-        checksum = (total & 0xFFFFFFFF) + (total >> 32)
-        struct.pack_into("<I", block, place, checksum & 0xFFFFFFFF)
+        fix_checksum(block, facts["Version"])
         file.seek(start)
         file.write(block)
+
+
+def fix_checksum(block: bytearray, version: str) -> None:
+    """Put the checksum of a superblock right."""
+    if version.startswith("0"):
+        place = 38 * 4
+        used = bytes(block)
+        total = sum(struct.unpack("<1024I", used)) - struct.unpack_from("<I", used, place)[0]
+    else:
+        place = 216
+        block[place : place + 4] = bytes(4)
+        used = bytes(block[: 256 + 2 * struct.unpack_from("<I", block, 220)[0]])
+        total = sum(struct.unpack(f"<{len(used) // 4}I", used[: len(used) // 4 * 4]))
+        if len(used) % 4:
+            total += int.from_bytes(used[-2:], "little")
+    checksum = (total & 0xFFFFFFFF) + (total >> 32)
+    struct.pack_into("<I", block, place, checksum & 0xFFFFFFFF)
 
 
 def superblock_offset(path: Path, facts: Mapping[str, str]) -> int:

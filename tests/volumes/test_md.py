@@ -5,19 +5,20 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import struct
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pytest
 
-from explorer.core.errors import ExplorerError, KernelError, VolumeError
+from explorer.core.errors import KernelError, VolumeError
 from explorer.core.messages import describe
 from explorer.images.registry import open_image
-from explorer.kernel.loop import attach_loop
 from explorer.kernel import BlockDevice
+from explorer.kernel.loop import attach_loop
 from explorer.kernel.system import read_text, write_text
 from explorer.volumes import md
 from explorer.volumes.signatures import recognise
@@ -39,15 +40,18 @@ from tests.volumes.raid_arrays import (
     COMPONENT,
     KIB,
     MIB,
+    Loop,
     Shape,
     build_driver,
     change_superblock,
     create_array,
     data_offset,
     examine,
+    fix_checksum,
     make_content,
     make_small_tree,
     spread,
+    superblock_offset,
     write_members,
 )
 from tests.volumes.truth import real_images
@@ -128,11 +132,14 @@ def make_array(driver: Path, small_tree: Path, tmp_path: Path) -> Callable[..., 
     return make
 
 
+def window_over(content: bytes) -> Window:
+    """What a probe sees of a device with this content."""
+    return Window(lambda at, length: content[at : at + length], 0, len(content))
+
+
 def window_of(path: Path) -> Window:
     """What a probe sees of a file."""
-    with path.open("rb") as file:
-        content = file.read()
-    return Window(lambda at, length: content[at : at + length], 0, len(content))
+    return window_over(path.read_bytes())
 
 
 def read_member(path: Path) -> md.Member:
@@ -802,3 +809,352 @@ def test_reshape_that_was_interrupted(
         check_tree(started.device, small_tree)
     with running(kernel, paths[1:]) as started:
         assert content_of(started.device)[: len(content)] == content
+
+
+# ---- What else a superblock tells --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["1", "5"])
+def test_bad_blocks_are_read_elsewhere(
+    make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, level: str
+) -> None:
+    made = make_array(Shape(level, 3))
+    path = made.members[0]
+    start = data_offset(examine(path))
+    # Nothing tells that these bytes are wrong, but the log.
+    bad = [(start // SECTOR + 8, 16), (start // SECTOR + 1024, 128)]
+    with path.open("r+b") as file:
+        for first, length in bad:
+            file.seek(first * SECTOR)
+            file.write(noise(length * SECTOR, 18))
+        # mdadm leaves room for it 16 sectors behind the superblock.
+        file.seek(4096 + 16 * SECTOR)
+        file.write(struct.pack("<3Q", *[first << 10 | length for first, length in bad], NEVER))
+    change_superblock(path, {8: struct.pack("<I", 8)})
+    told = run_tool("mdadm", "--examine-badblocks", path)
+    for first, length in bad:
+        assert f"{first} for {length} sectors" in told
+    assert read_member(path).bad_blocks == tuple(bad)
+    with running(kernel, made.members, read_only=False) as started:
+        assert content_of(started.device) == made.content
+        check_tree(started.device, small_tree)
+
+
+def test_dirty_array(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"))
+    for path in made.members:
+        change_superblock(path, {208: bytes(8)})
+        assert examine(path)["State"] == "active"
+    for read_only in (True, False):
+        with running(kernel, made.members, read_only=read_only) as started:
+            assert started.array.is_dirty
+            assert not started.array.note
+            assert content_of(started.device) == made.content
+    # The driver itself would refuse this without force.
+    with running(kernel, made.members[1:]) as started:
+        assert "not stopped cleanly" in started.array.note
+        assert content_of(started.device) == made.content
+
+
+def test_journal_is_left_alone(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    shape = Shape("5", 3, "left-symmetric")
+    journal = make_empty(tmp_path / "journal.img", 8 * MIB)
+    with Loop(journal) as device:
+        paths = create_array(tmp_path, driver, shape, options=[f"--write-journal={device}"])
+    assert read_member(journal).role == md.JOURNAL
+    content = noise(shape.size, 19)
+    other = Driver(kernel, [*paths, journal])
+    other.start()
+    other.write(content)
+    other.stop()
+    with running(kernel, [*paths, journal]) as started:
+        assert started.array.newest.features == ("journal",)
+        assert "journal is not replayed" in started.array.note
+        assert content_of(started.device) == content
+
+
+def test_partial_parity_log(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    shape = Shape("5", 3, "left-symmetric")
+    paths = create_array(tmp_path, driver, shape, options=["--consistency-policy=ppl"])
+    assert read_member(paths[0]).features == ("PPL",)
+    content = noise(shape.size, 20)
+    write_members(paths, spread(shape, content))
+    with running(kernel, paths) as started:
+        assert content_of(started.device) == content
+
+
+# ---- Writing goes to memory --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [Shape("0", 2, sizes=(2 * MIB, 2 * MIB)), *DEGRADED[:4], Shape("6", 4), Shape("10", 4, "n2")],
+    ids=shape_name,
+)
+def test_array_takes_writes_and_does_nothing_by_itself(
+    make_array: Callable[..., Made], kernel: Kernel, tmp_path: Path, shape: Shape
+) -> None:
+    made = make_array(shape)
+    before = [path.read_bytes() for path in made.members]
+    if shape.level != "0":
+        # As after a power cut: a driver of its own would bring members in step now.
+        for path in made.members:
+            change_superblock(path, {208: bytes(8)})
+    more = tmp_path / "more"
+    more.mkdir()
+    (more / "new").write_bytes(noise(50_000, 21))
+    with disks_of(kernel, made.members, overlay=16 * MIB) as found:
+        (array,) = md.group_members(found)
+        started = md.assemble(kernel, array, read_only=False)
+        with started.device.mount("ext4", read_only=False) as mount:
+            Writer(kernel, mount).write(os.fsencode(more), b"/more")
+        with started.device.mount("ext4") as mount:
+            assert_same(without(mount_facts(mount, b"/more"), b""), without(host_facts(more), b""))
+        name = started.device.path.rpartition(b"/")[2]
+        if shape.level != "0":
+            action = read_text(kernel, b"/sys/block/%b/md/sync_action" % name)
+            assert action == "frozen"
+        started.close()
+    assert "resync of RAID" not in kernel.log()
+    assert "recovery of RAID" not in kernel.log()
+    assert [path.read_bytes()[8192:] for path in made.members] == [old[8192:] for old in before]
+
+
+def test_replayed_journal_of_a_file_system(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
+    """What only the journal of an ext4 on the array knows is there, and nothing was written."""
+    shape = Shape("5", 3, "left-symmetric", sizes=())
+    image = make_empty(tmp_path / "journaled.img", shape.size)
+    run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-b", "1024", "-J", "size=1", image)
+    script = tmp_path / "commands"
+    block = tmp_path / "block"
+    block.write_bytes(noise(1024, 22))
+    # Block 3000 is free: the journal brings it.
+    script.write_text(f"journal_open\njournal_write -b 3000 {block}\njournal_close\n")
+    run_tool("debugfs", "-w", "-f", script, image)
+    content = image.read_bytes()
+    assert content[3000 * 1024 : 3001 * 1024] == bytes(1024)
+    paths = create_array(tmp_path, driver, shape)
+    write_members(paths, spread(shape, content))
+    with running(kernel, paths, read_only=False) as started:
+        with started.device.mount("ext4") as mount:
+            assert any("recovery complete" in line for line in mount.messages)
+        assert started.device.read(3000 * 1024, 1024) == noise(1024, 22)
+    with running(kernel, paths) as started:
+        with pytest.raises(KernelError):
+            started.device.mount("ext4")
+        with started.device.mount("ext4", options="noload"):
+            assert started.device.read(3000 * 1024, 1024) == bytes(1024)
+
+
+# ---- Partitions below and above ----------------------------------------------------------------
+
+
+def test_members_on_partitions(make_array: Callable[..., Made], kernel: Kernel) -> None:
+    made = make_array(Shape("5", 3, "left-symmetric"), metadata="1.0")
+    with ExitStack() as stack:
+        found = []
+        for path in made.members:
+            disk_path = path.with_suffix(".disk")
+            with disk_path.open("wb") as file:
+                file.truncate(path.stat().st_size + 2 * MIB)
+                file.seek(MIB)
+                file.write(path.read_bytes())
+            sectors = path.stat().st_size // SECTOR
+            run_tool("sfdisk", "-q", disk_path, text=f"label: gpt\n2048 {sectors} R\n")
+            image = stack.enter_context(open_image(disk_path, "raw"))
+            disk = stack.enter_context(kernel.add_disk(image))
+            (partition,) = disk.partitions()
+            window = Window(image.read, partition.start, partition.size)
+            assert recognise(Window(image.read, 0, image.size)) is None
+            member = md.read_superblock(window)
+            assert member is not None
+            found.append((member, disk.device(partition.number)))
+        (array,) = md.group_members(found)
+        started = md.assemble(kernel, array, read_only=True)
+        assert content_of(started.device) == made.content
+        started.close()
+
+
+def test_array_with_partitions(
+    driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel
+) -> None:
+    shape = Shape("0", 2, sizes=(2 * MIB, 2 * MIB))
+    image = make_empty(tmp_path / "inside.img", shape.size)
+    run_tool("sfdisk", "-q", image, text="label: gpt\n2048 2048 L\n")
+    tree = make_content(tmp_path / "content.img", small_tree, MIB)
+    with image.open("r+b") as file:
+        file.seek(MIB)
+        file.write(tree)
+    paths = create_array(tmp_path, driver, shape)
+    write_members(paths, spread(shape, image.read_bytes()))
+    with running(kernel, paths) as started, attach_loop(kernel, started.device) as loop:
+        (partition,) = loop.partitions()
+        assert (partition.start, partition.size) == (MIB, MIB)
+        check_tree(loop.partition(partition.number), small_tree)
+
+
+# ---- Damaged and hostile superblocks -----------------------------------------------------------
+
+WRONG = {
+    "chunk of nothing": ("1.2", {88: bytes(4)}, "in chunks of 0"),
+    "chunk of no power of two": ("1.2", {88: struct.pack("<I", 24)}, "in chunks of"),
+    "chunk of 2 TiB": ("1.2", {88: struct.pack("<I", 1 << 31)}, "in chunks of"),
+    "no disks": ("1.2", {92: bytes(4)}, "of 0 disks"),
+    "one disk": ("1.2", {92: struct.pack("<I", 1)}, "of 1 disks"),
+    "too many disks": ("1.2", {92: struct.pack("<I", 0xFFFF_FFFF)}, "disks"),
+    "unknown level": ("1.2", {72: struct.pack("<i", 7)}, "level 7"),
+    "multipath": ("1.2", {72: struct.pack("<i", -4)}, "multipath"),
+    "unknown layout": ("1.2", {76: struct.pack("<I", 77)}, "layout 0x4d"),
+    "data beyond the end": ("1.2", {128: struct.pack("<Q", 1 << 40)}, "data of"),
+    "data of nothing": ("1.2", {136: bytes(8)}, "data of 0"),
+    "data of far too much": ("1.2", {136: struct.pack("<Q", NEVER)}, "data of"),
+    "data over the superblock": ("1.2", {128: bytes(8)}, "over the superblock"),
+    "more used than there is": ("1.2", {80: struct.pack("<Q", 1 << 60)}, "are used"),
+    "nothing used": ("1.2", {80: bytes(8)}, "0 of"),
+    "unknown features": ("1.2", {8: struct.pack("<I", 1 << 20)}, "unknown features (0x100000)"),
+    "new padding": ("1.2", {12: struct.pack("<I", 1)}, "unknown features"),
+    "bad blocks beyond": (
+        "1.2",
+        {8: struct.pack("<I", 8), 188: struct.pack("<i", 1 << 30)},
+        "bad block log",
+    ),
+    "bad blocks without room": ("1.2", {8: struct.pack("<I", 8), 186: bytes(2)}, "bad block log"),
+    "reshape to nothing": ("1.2", {8: struct.pack("<I", 4)}, "on its way to raid0"),
+    "reshape from no disks": (
+        "1.2",
+        {8: struct.pack("<I", 4), 100: struct.pack("<iQi", 5, 0, 3)},
+        "of 0 disks",
+    ),
+    "reshape to another level": (
+        "1.2",
+        {8: struct.pack("<I", 4), 100: struct.pack("<iQiII", 6, 0, 0, 2, 128)},
+        "on its way",
+    ),
+    "reshape of data before the disk": (
+        "1.2",
+        {8: struct.pack("<I", 4 | 64), 100: struct.pack("<iQiIIi", 5, 0, 0, 2, 128, -99999)},
+        "new data",
+    ),
+    "old chunk of nothing": ("0.90", {65 * 4: bytes(4)}, "in chunks of 0"),
+    "old disk beyond the table": ("0.90", {992 * 4: struct.pack("<I", 1 << 31)}, "of disk"),
+    "old number of disks": ("0.90", {10 * 4: struct.pack("<I", 1 << 31)}, "disks"),
+    "old level": ("0.90", {7 * 4: struct.pack("<i", -3)}, "level -3"),
+    "old version": ("0.90", {2 * 4: struct.pack("<I", 95)}, "0.95"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_superblock_that_cannot_be(driver: Path, tmp_path: Path, case: str) -> None:
+    metadata, changes, told = WRONG[case]
+    paths = create_array(tmp_path, driver, Shape("5", 3, "left-symmetric"), metadata=metadata)
+    change_superblock(paths[0], changes)
+    with pytest.raises(VolumeError) as caught:
+        read_member(paths[0])
+    assert told in describe(caught.value)
+    if caught.value.code == "volume.damaged":
+        assert caught.value.params["structure"] == "RAID superblock"
+        assert caught.value.params["offset"] == (4096 if metadata == "1.2" else 0x4F0000)
+
+
+@pytest.mark.parametrize("metadata", ["0.90", "1.2"])
+def test_wrong_checksum(driver: Path, tmp_path: Path, metadata: str) -> None:
+    paths = create_array(tmp_path, driver, Shape("1", 2), metadata=metadata)
+    start = 4096 if metadata == "1.2" else paths[0].stat().st_size // 65536 * 65536 - 65536
+    with paths[0].open("r+b") as file:
+        file.seek(start + 24)
+        file.write(b"\xa5")
+    with pytest.raises(VolumeError) as caught:
+        read_member(paths[0])
+    assert "its checksum is wrong" in describe(caught.value)
+
+
+@pytest.mark.parametrize("metadata", ["0.90", "1.0", "1.2"])
+@pytest.mark.parametrize(
+    "shape",
+    [Shape("1", 2), Shape("5", 3, "left-symmetric"), Shape("6", 4), Shape("10", 4, "f2")],
+    ids=shape_name,
+)
+def test_any_superblock_ends_in_an_array_or_a_typed_error(
+    driver: Path, tmp_path: Path, kernel: Kernel, shape: Shape, metadata: str
+) -> None:
+    """Numbers of all kinds in all places, with checksums that are right."""
+    paths = create_array(tmp_path, driver, shape, metadata=metadata)
+    chance = random.Random(f"{shape} {metadata}")
+    facts = examine(paths[0])
+    start = superblock_offset(paths[0], facts)
+    blocks = [path.read_bytes()[start : start + 4096] for path in paths]
+    places = list(range(8, 300))
+    if metadata == "0.90":
+        words = [1, 2, *range(5, 12), *range(33, 50), 64, 65, *range(128, 133), 992, 995, 996]
+        places = [word * 4 for word in words]
+    values = (0, 1, 2, 3, 5, 0x7F, 0xFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF)
+    ran = 0
+    texts = set()
+    with ExitStack() as stack:
+        disks = []
+        for path in paths:
+            image = stack.enter_context(open_image(path, "raw"))
+            disks.append(stack.enter_context(kernel.add_disk(image)))
+        for _ in range(150):
+            size = chance.choice((1, 2, 4, 8))
+            at = chance.choice(places) // size * size
+            value = chance.choice((*values, chance.getrandbits(size * 8)))
+            change = (value & ((1 << size * 8) - 1)).to_bytes(size, "little")
+            everywhere = chance.random() < 0.7
+            found = []
+            for number, (path, disk) in enumerate(zip(paths, disks, strict=True)):
+                block = bytearray(blocks[number])
+                if everywhere or number == 0:
+                    block[at : at + size] = change
+                    fix_checksum(block, metadata)
+                content = path.read_bytes()
+                content = content[:start] + bytes(block) + content[start + 4096 :]
+                try:
+                    member = md.read_superblock(window_over(content))
+                except VolumeError as error:
+                    texts.add(describe(error))
+                    continue
+                if member is not None:
+                    found.append((member, disk.device()))
+            for array in md.group_members(found):
+                try:
+                    started = md.assemble(kernel, array, read_only=True)
+                except VolumeError as error:
+                    texts.add(describe(error))
+                    continue
+                with suppress(KernelError):
+                    started.device.read(0, 2 * CHUNK)
+                started.close()
+                ran += 1
+    assert ran > 10
+    assert len(texts) > 2
+    assert not any("{" in text for text in texts)
+    assert kernel.state == "running"
+    assert "BUG" not in kernel.log()
+
+
+# ---- Real images -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "level"),
+    [("mdraid.img.xz", "0.90", "raid1"), ("mdraid-1.img.xz", "1.2", "raid0")],
+)
+def test_real_superblock(tmp_path: Path, name: str, version: str, level: str) -> None:
+    (real,) = [one for one in real_images() if one.name == f"blkid/{name}"]
+    path = tmp_path / "member.img"
+    real.unpack(path)
+    member = read_member(path)
+    assert (member.version, member.shape.level) == (version, level)
+    facts = examine(path)
+    assert (facts.get("UUID") or facts["Array UUID"]).startswith(member.uuid)
+    assert int(facts["Raid Devices"]) == member.shape.disks
+    assert facts["Events"] in (f"{member.events}", f"0.{member.events}")
+
+
+@pytest.mark.parametrize("name", ["ddf-raid", "isw-raid", "nvidia-raid", "promise-raid"])
+def test_firmware_raid_is_no_member(tmp_path: Path, name: str) -> None:
+    (real,) = [one for one in real_images() if one.name == f"blkid/{name}.img.xz"]
+    path = tmp_path / "member.img"
+    real.unpack(path)
+    assert md.read_superblock(window_of(path)) is None
