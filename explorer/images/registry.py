@@ -75,8 +75,12 @@ def _raw(_ends: Ends) -> int:
     return 1
 
 
-def _qcow(version: bytes) -> Callable[[Ends], int]:
-    return _magic(b"QFI\xfb\0\0\0" + version)
+_qcow = _magic(b"QFI\xfb\0\0\0\1")
+
+
+def _qcow2(ends: Ends) -> int:
+    # Later versions, too: to be refused by their number, not taken for raw.
+    return CERTAIN if ends.head.startswith(b"QFI\xfb") and not _qcow(ends) else 0
 
 
 def _vhd(ends: Ends) -> int:
@@ -139,13 +143,8 @@ def _split(ends: Ends) -> int:
 FORMATS: tuple[Format, ...] = (
     Format("raw", "raw disk", _raw, "raw:open_raw"),
     Format("split", "raw disk in several files", _split, "split:open_split"),
-    Format("qcow", "QCOW image", _qcow(b"\1"), "qcow1:open_qcow"),
-    Format(
-        "qcow2",
-        "QCOW2 image",
-        lambda ends: max(_qcow(b"\2")(ends), _qcow(b"\3")(ends)),
-        "qcow2:open_qcow2",
-    ),
+    Format("qcow", "QCOW image", _qcow, "qcow1:open_qcow"),
+    Format("qcow2", "QCOW2 image", _qcow2, "qcow2:open_qcow2"),
     Format("vdi", "VDI image", _magic(b"\x7f\x10\xda\xbe", 0x40), "vdi:open_vdi"),
     Format("vhd", "VHD image", _vhd, "vhd:open_vhd"),
     Format("vhdx", "VHDX image", _magic(b"vhdxfile"), "vhdx:open_vhdx"),
