@@ -63,6 +63,17 @@ class Parts(Generic[Place]):
             else:
                 yield from place.pieces(position, count)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``, in one read of each part whatever holes there are."""
+        done = 0
+        for count, place, position in self.find(offset, len(buffer)):
+            part = buffer[done : done + count]
+            if place is None:
+                part[:] = bytes(count)
+            else:
+                place.read_into(position, part)
+            done += count
+
 
 class JoinedFile(SourceFile):
     """Several files that are one when laid after one another."""
@@ -92,10 +103,7 @@ class JoinedFile(SourceFile):
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``."""
         check_file_range(self, offset, len(buffer))
-        done = 0
-        for count, file, position in self._parts.find(offset, len(buffer)):
-            file.read_into(position, buffer[done : done + count])
-            done += count
+        self._parts.read_into(offset, buffer)
 
     def data_ranges(self, offset: int, length: int) -> Iterator[tuple[int, int]]:
         """What is data, as the files know it."""

@@ -561,6 +561,11 @@ class VmdkImage(Image):
         """Those of the extents."""
         return self._parts.pieces(offset, length)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from ``offset``."""
+        self.check_range(offset, len(buffer))
+        self._parts.read_into(offset, buffer)
+
     def facts(self) -> dict[str, Fact]:
         """Of the descriptor and the sparse extents' headers."""
         return dict(self._facts)

@@ -127,3 +127,8 @@ def test_parts_may_be_zeros_files_and_images(joined: tuple[JoinedFile, bytes]) -
     assert after == Piece(20, file, 5)
     assert list(parts.pieces(336, 1)) == [Piece(1)]
     assert list(parts.pieces(310, 5)) == [Piece(5, file, 5)]
+    content = bytes(10) + image.read(200, 300) + file.read(5, 20) + bytes(7)
+    for start, end in ((0, 337), (5, 320), (200, 201), (312, 337), (7, 7)):
+        buffer = bytearray(b"x" * (end - start))
+        parts.read_into(start, memoryview(buffer))
+        assert buffer == content[start:end]
