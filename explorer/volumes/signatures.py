@@ -13,6 +13,7 @@ The layouts are from the formats' own descriptions, named at each probe: mostly 
 from __future__ import annotations
 
 import itertools
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.volumes.window import show_text
@@ -177,6 +178,22 @@ _firmware_raid = _by_magic(
                                               951, 3087)),
            b"Promise Technology, Inc.", (), ARRAY),
 )  # fmt: skip
+
+
+def _summed_raid(volume: Window) -> Recognised | None:
+    # Weak magics in the last sector, each with a checksum: VIA's is a byte, the sum of the 50
+    # before it; Silicon Image's makes 160 words zero; JMicron's makes 64 words 0 or 1. Drivers of
+    # dmraid, as above.
+    sector = volume.at(volume.size // 512 * 512 - 512, 512)
+    words = struct.unpack("<256H", sector)
+    if sector[:2] == b"\x55\xaa" and sector[2] <= 1 and sum(sector[:50]) % 256 == sector[50]:
+        return Recognised("via_raid_member", "member of a VIA RAID", why=ARRAY)
+    if sector[0x60:0x64] == b"\0\0\0\x2f" and not sum(words[:160]) % (1 << 16):
+        name = "member of a Silicon Image RAID"
+        return Recognised("silicon_medley_raid_member", name, why=ARRAY)
+    if sector[:2] == b"JM" and sum(words[:64]) % (1 << 16) <= 1:
+        return Recognised("jmicron_raid_member", "member of a JMicron RAID", why=ARRAY)
+    return None
 
 
 def _swap(volume: Window) -> Recognised | None:
@@ -760,6 +777,7 @@ PROBES: tuple[Callable[[Window], Recognised | None], ...] = (
     _lvm,
     _md_raid,
     _firmware_raid,
+    _summed_raid,
     _drbd,
     _bcachefs,
     # Magics of four bytes and more.
