@@ -38,6 +38,8 @@ TEXTS: dict[str, str] = {
     ),
     "image.passphrase-needed": "{path}: is encrypted; a passphrase is needed",
     "image.passphrase-wrong": "{path}: the passphrase is wrong",
+    "image.no-snapshots": "{path}: a {format} has no snapshots to choose from",
+    "image.no-members": "{path}: a {format} is one disk; there is none to choose",
     "image.snapshot-missing": "{path}: has no snapshot {wanted}; there are: {known}",
     "image.member-missing": "{path}: holds several disks; choose one with --member: {known}",
     "image.unknown-name": "{format}: no such image format; known are {known}",
@@ -56,6 +58,11 @@ TEXTS: dict[str, str] = {
     "volume.unusable": "{volume}: {reason}",
     "volume.locked": "{volume}: is encrypted; a passphrase or a key file is needed",
     "volume.nesting": "more than {limit} images within one another",
+    "volume.passphrase-wrong": "{volume}: the passphrase is wrong{untried}",
+    "volume.no-key": "{volume}: none of its key slots is in use, so nothing can open it",
+    "volume.memory": (
+        "{volume}: its passphrase is hashed with {needed} MiB of memory, which are not free"
+    ),
     "volume.not-locked": "{volume}: is not encrypted in a way that can be unlocked",
     "volume.mount": "{volume}: Linux could not mount it as {type}: {reason}{said}",
     "volume.damaged": "damaged: {structure} at byte {offset}: {reason}",
@@ -82,6 +89,14 @@ TEXTS: dict[str, str] = {
     "array.dirty": "it was not stopped cleanly, so that what is missing may be made up wrongly",
     "array.journal": "its journal is not replayed; the newest changes may be missing",
     "array.reshape": "it is on its way to another shape, and cannot be written to",
+    # Btrfs on several devices
+    "btrfs.missing": "of its {count} devices {missing} are missing (there are: {found})",
+    "btrfs.twice": "device {number} is there more than once; the one written last is used",
+    "btrfs.degraded": "of its {count} devices these are missing, without loss: {numbers}",
+    "btrfs.lost": (
+        "of its {count} devices these are missing: {numbers}; where they alone have data, which is "
+        "in areas of {lost} bytes, files cannot be read"
+    ),
     # Kernel
     "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
     "sample.missing": "the sample disk was not found ({path}); make it with: ./dev setup",

@@ -59,12 +59,20 @@ class Format:
     """0: not this format; 1: only if nobody else wants it; 100: certain."""
     opener: str
     """``module:function`` below :mod:`explorer.images`; takes an :class:`Opening`."""
+    choices: frozenset[str] = frozenset()
+    """What a user may choose in such an image, as fields of :class:`Choices`."""
 
     def open(self, opening: Opening) -> Image:
         """Open a source; raises :exc:`SourceError` or :exc:`ImageError`."""
         module, function = self.opener.split(":")
         found = getattr(import_module(f"explorer.images.{module}"), function)
         return cast("Callable[[Opening], Image]", found)(opening)
+
+
+_SNAPSHOT = frozenset({"snapshot"})
+_MEMBER = frozenset({"member"})
+# Those are for what is packed, if that is an image with a format of its own.
+_PACKED = _SNAPSHOT | _MEMBER
 
 
 def _magic(magic: bytes, offset: int = 0) -> Callable[[Ends], int]:
@@ -158,15 +166,18 @@ FORMATS: tuple[Format, ...] = (
             LIKELY if b"<Parallels_disk_image" in ends.head[:1024] else 0,
         ),
         "parallels:open_parallels",
+        _SNAPSHOT,
     ),
     Format("dmg", "Apple disk image (DMG)", _dmg, "dmg:open_dmg"),
     Format("simg", "Android sparse image", _magic(b"\x3a\xff\x26\xed"), "simg:open_simg"),
-    Format("ova", "disks of an OVA appliance", _ova, "ova:open_ova"),
+    Format("ova", "disks of an OVA appliance", _ova, "ova:open_ova", _PACKED),
     Format("ewf", "EWF image (E01)", _magic(b"EVF\x09\x0d\x0a\xff\x00"), "ewf:open_ewf"),
-    Format("gzip", "gzip-compressed image", _magic(b"\x1f\x8b\x08"), "compressed:open_gzip"),
-    Format("xz", "xz-compressed image", _magic(b"\xfd7zXZ\0"), "compressed:open_xz"),
-    Format("zstd", "zstd-compressed image", _zstd, "compressed:open_zstd"),
-    Format("bzip2", "bzip2-compressed image", _bzip2, "compressed:open_bzip2"),
+    Format(
+        "gzip", "gzip-compressed image", _magic(b"\x1f\x8b\x08"), "compressed:open_gzip", _PACKED
+    ),
+    Format("xz", "xz-compressed image", _magic(b"\xfd7zXZ\0"), "compressed:open_xz", _PACKED),
+    Format("zstd", "zstd-compressed image", _zstd, "compressed:open_zstd", _PACKED),
+    Format("bzip2", "bzip2-compressed image", _bzip2, "compressed:open_bzip2", _PACKED),
 )
 
 
@@ -255,6 +266,13 @@ def _choose(opening: Opening) -> Format:
     return best
 
 
+def _check_choices(opening: Opening, chosen: Format) -> None:
+    """Raise :exc:`UnsupportedFeature` for a choice that the format would not even look at."""
+    for name, code in (("snapshot", "image.no-snapshots"), ("member", "image.no-members")):
+        if getattr(opening.choices, name) is not None and name not in chosen.choices:
+            raise UnsupportedFeature(code, path=opening.path, format=chosen.title)
+
+
 def open_format(opening: Opening) -> Image:
     """Open an image with the format it has, or with the one that was chosen for it.
 
@@ -262,7 +280,9 @@ def open_format(opening: Opening) -> Image:
     without a reader or an unknown name of a format, others as the format does.
     """
     with opening.stack as stack:
-        image = _choose(opening).open(opening)
+        chosen = _choose(opening)
+        _check_choices(opening, chosen)
+        image = chosen.open(opening)
         image.own(stack.pop_all())
     return image
 
