@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.entries import FileType
@@ -32,6 +33,11 @@ _RESOLVE_IN_ROOT = 0x10
 
 # include/uapi/linux/fs.h: _IOR(0x12, 114, size_t)
 _BLKGETSIZE64 = 0x80081272
+# include/uapi/linux/blkpg.h: _IO(0x12, 105); struct blkpg_ioctl_arg and struct blkpg_partition
+_BLKPG = 0x1269
+_BLKPG_ADD_PARTITION = 1
+_BLKPG_ARGUMENT = Struct("=i i i 4x Q")
+_BLKPG_PARTITION = Struct("=q q i 64x 64x 4x")
 
 
 class Capacity(NamedTuple):
@@ -105,6 +111,28 @@ class BlockDevice:
         finally:
             kernel.close_descriptor(descriptor)
         return bytes(ffi.buffer(buffer, got))
+
+    def add_partition(self, number: int, start: int, size: int) -> None:
+        """Make a partition of it; ``start`` and ``size`` are bytes in whole blocks.
+
+        Of a disk or loop device, whose own partitions it then is. Raises :exc:`KernelError`:
+        ``EBUSY`` where it overlaps with another, ``EINVAL`` where it does not lie inside.
+        """
+        kernel, ffi = self._kernel, self._kernel.binding.ffi
+        partition = ffi.new("char[]", _BLKPG_PARTITION.pack(start, size, number))
+        address = int(ffi.cast("intptr_t", partition))
+        argument = ffi.new(
+            "char[]", _BLKPG_ARGUMENT.pack(_BLKPG_ADD_PARTITION, 0, _BLKPG_PARTITION.size, address)
+        )
+        descriptor = self.open()
+        try:
+            kernel.check(
+                kernel.binding.library.lkl_sys_ioctl(kernel.pointer, descriptor, _BLKPG, argument),
+                "BLKPG",
+                self._path,
+            )
+        finally:
+            kernel.close_descriptor(descriptor)
 
     def mount(self, kind: str, *, options: str = "", read_only: bool = True) -> Mount:
         """Mount it as file system ``kind``."""

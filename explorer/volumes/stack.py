@@ -75,10 +75,15 @@ EMPTY = Window(lambda _offset, _length: b"", 0, 0)
 
 def disk_block_size(image: Image) -> int:
     """Bytes of a logical block: where the GPT stands, when there is one, tells it."""
-    # UEFI specification, section 5.3.2: the header is in the second block.
-    for size in (image.block_size, *BLOCK_SIZES):
+    # UEFI specification, section 5.3.2: the header is in the second block, a copy in the last.
+    sizes = (image.block_size, *BLOCK_SIZES)
+    for size in sizes:
         if image.read(size, 8) == b"EFI PART":
             return size
+    if image.read(446 + 4, 1) == b"\xee":
+        for size in sizes:
+            if image.size > size and image.read(image.size - size, 8) == b"EFI PART":
+                return size
     return image.block_size
 
 
@@ -233,8 +238,15 @@ class Stack:
         whole = self._add(
             _Place(DISK, f"{prefix}0"), window(0, image.size), disk.device, 0 if numbered else None
         )
+        partitions = disk.partitions()
+        if not partitions and whole.found is None:
+            from explorer.volumes import tables
+
+            table = tables.read_table(whole.window, block_size)
+            if table is not None and tables.add_missing(disk.device(), table, image.size):
+                partitions = disk.partitions()
         self._add_partitions(
-            whole, disk.partitions(), block_size, prefix, window, disk.device, numbered=numbered
+            whole, partitions, block_size, prefix, window, disk.device, numbered=numbered
         )
 
     def _add_partitions(
