@@ -152,7 +152,7 @@ FORMATS: tuple[Format, ...] = (
     Format("raw", "raw disk", _raw, "raw:open_raw"),
     Format("split", "raw disk in several files", _split, "split:open_split"),
     Format("qcow", "QCOW image", _qcow, "qcow1:open_qcow"),
-    Format("qcow2", "QCOW2 image", _qcow2, "qcow2:open_qcow2"),
+    Format("qcow2", "QCOW2 image", _qcow2, "qcow2:open_qcow2", _SNAPSHOT),
     Format("vdi", "VDI image", _magic(b"\x7f\x10\xda\xbe", 0x40), "vdi:open_vdi"),
     Format("vhd", "VHD image", _vhd, "vhd:open_vhd"),
     Format("vhdx", "VHDX image", _magic(b"vhdxfile"), "vhdx:open_vhdx"),

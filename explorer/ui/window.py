@@ -221,7 +221,10 @@ class MainWindow(QMainWindow):
 
     def _take_source(self, session: Session, source: SourceOpened) -> None:
         tree, model = self.browser.tree, self.browser.tree_model
+        # Where rows go away the tree makes another one current, which is not where the user goes.
+        blocked = tree.selectionModel().blockSignals(True)
         model.set_volumes(session, source.volumes)
+        tree.selectionModel().blockSignals(blocked)
         self.recent.remember(os.fsdecode(session.path))
         self.start_page.set_recent(self.recent.paths)
         root = Location(session, None, b"/")
