@@ -19,9 +19,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.bench.formats import (
+    alternate_readers,
+    make_formats,
+    our_digest,
+    our_reader,
+    random_peer,
+    sequential_peer,
+)
 from tests.bench.images import FULL, QUICK, Images, Sizes, make_images, tree_hash
 from tests.bench.measure import (
     MIB,
@@ -37,7 +46,9 @@ from tests.bench.measure import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from tests.bench.formats import Reader
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -61,17 +72,34 @@ class Bench:
     """The table and the record of one run."""
 
     sizes: Sizes
-    images: Images
     rounds: int
-    target: Path
     rows: list[Row] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images, made when they are first wanted."""
+        folder = FOLDER / self.sizes.name
+        print(f"making images in {folder} ...", flush=True)
+        return make_images(folder, self.sizes, MICRO)
 
     def in_process(self, name: str, arguments: tuple[str | Path, ...]) -> dict[str, list[float]]:
         """Repeats a measurement of micro and keeps its runs."""
         figures = repeat_micro((*MICRO, *arguments), self.rounds)
         self.record[name] = figures
         return figures
+
+    def compare_readers(
+        self, name: str, title: str, readers: list[Reader], show: Callable[[float], str]
+    ) -> None:
+        """Compares readers that tell their own seconds, the first ours; adds a row."""
+        results = alternate_readers(readers, self.rounds)
+        self.record[name] = results
+        ours, *others = (median(results[reader.name]) for reader in readers)
+        row = Row(title, show(ours))
+        for reader, seconds in zip(readers[1:], others, strict=True):
+            row.others.append(f"{reader.name} {show(seconds)} ({seconds / ours:.2f}x)")
+        self.rows.append(row)
 
     def compare(self, name: str, title: str, contestants: list[Contestant]) -> dict[str, Runs]:
         """Compares whole programs, of which the first is ours; adds a row of times."""
@@ -90,31 +118,19 @@ class Bench:
 def main() -> int:
     """Measures everything; prints the table and writes the record."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="an eighth of the size, or less")
+    parser.add_argument("--quick", action="store_true", help="a quarter of the size, or less")
     parser.add_argument("--rounds", type=int, default=0, help="runs of each program (default 5)")
+    parser.add_argument("what", nargs="*", choices=[*MEASURES, "all"], default="all")
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
     rounds = options.rounds or (3 if options.quick else 5)
     try:
         build_micro()
-        print(f"making images in {FOLDER / sizes.name} ...", flush=True)
-        images = make_images(FOLDER / sizes.name, sizes, MICRO)
-        target = choose_target(images)
-        bench = Bench(sizes, images, rounds, target)
+        bench = Bench(sizes, rounds)
         begin = describe_machine()
-        try:
-            for measure in (
-                measure_boot,
-                measure_mounts,
-                measure_calls,
-                measure_reading,
-                measure_listing,
-                measure_copying,
-            ):
-                print(f"{measure.__name__.replace('_', ' ')} ...", flush=True)
-                measure(bench)
-        finally:
-            shutil.rmtree(target, ignore_errors=True)
+        for name in MEASURES if "all" in options.what else options.what:
+            print(f"measuring {name} ...", flush=True)
+            MEASURES[name](bench)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -219,8 +235,16 @@ def measure_listing(bench: Bench) -> None:
 
 def measure_copying(bench: Bench) -> None:
     """Many small files, to a file system of the host."""
+    folder = choose_target(bench.images)
+    try:
+        copy_files(bench, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_files(bench: Bench, folder: Path) -> None:
+    """Copies many small files to a folder."""
     image, files = bench.images.small, bench.sizes.files
-    folder = bench.target
     contestants = [
         Contestant("lkl-explorer cp -r", (EXPLORER, "cp", "-r", image, "/files", folder), folder),
         Contestant("7z x", ("7z", "x", "-y", f"-o{folder}", image, "files"), folder),
@@ -246,6 +270,41 @@ def measure_copying(bench: Bench) -> None:
     bench.rows.append(
         Row("  in process, open + read + close", f"{median(each) * 1e6:.1f} us a file")
     )
+
+
+def measure_formats(bench: Bench) -> None:
+    """The same disk in every format: in order, and at random places."""
+    size = bench.sizes.disk
+    images, digest = make_formats(FOLDER / f"formats-{bench.sizes.name}", size)
+    for known, image in images.items():
+        if our_digest(image) != digest:
+            raise BenchError(f"{image} is not read as what was stored in it")
+        # What is quickly read is read several times over: qemu-img tells milliseconds.
+        passes, count = (1, 200) if known.encoded else (4, 20_000)
+        bench.compare_readers(
+            f"{known.title}, in order",
+            f"{known.title}: {size // MIB} MiB in order",
+            [our_reader(image, "direct", passes), sequential_peer(known, image, passes * size)],
+            partial(throughput, passes * size),
+        )
+        peer = random_peer(known, image, count)
+        bench.compare_readers(
+            f"{known.title}, random",
+            "  4 KiB at random places",
+            [our_reader(image, "random", count), *([peer] if peer else [])],
+            partial(microseconds, count),
+        )
+
+
+MEASURES: dict[str, Callable[[Bench], None]] = {
+    "boot": measure_boot,
+    "mounts": measure_mounts,
+    "calls": measure_calls,
+    "reading": measure_reading,
+    "listing": measure_listing,
+    "copying": measure_copying,
+    "formats": measure_formats,
+}
 
 
 # ---- Surroundings -------------------------------------------------------------------------
@@ -325,6 +384,16 @@ def milliseconds(values: list[float]) -> str:
 def nanoseconds(values: list[float]) -> str:
     """The median of nanoseconds."""
     return f"{median(values):.0f} ns"
+
+
+def throughput(size: int, taken: float) -> str:
+    """Bytes in a time."""
+    return f"{size / taken / 1e9:.2f} GB/s"
+
+
+def microseconds(count: int, taken: float) -> str:
+    """What each of several took."""
+    return f"{taken / count * 1e6:.1f} us"
 
 
 def mebibytes(values: Sequence[float]) -> str:
