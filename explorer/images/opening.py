@@ -92,12 +92,18 @@ class Opening:
         return self._find(names, role)[0]
 
     def open_other(
-        self, names: Sequence[bytes], role: str, format_name: str | None = None
+        self,
+        names: Sequence[bytes],
+        role: str,
+        format_name: str | None = None,
+        *,
+        snapshot: str | None = None,
     ) -> Image:
         """Open another image that this one names, as its backing image or parent.
 
-        With ``format_name`` None its format is recognised. Raises :exc:`CorruptImage` for a loop
-        and for a chain that is too long, else as :meth:`open_file`, and as the format does.
+        With ``format_name`` None its format is recognised; ``snapshot`` is one of its own. Raises
+        :exc:`CorruptImage` for a loop and for a chain that is too long, else as :meth:`open_file`,
+        and as the format does.
         """
         file, folder, name = self._find(names, role)
         chain = (*self.chain, self.file.identity)
@@ -105,7 +111,7 @@ class Opening:
             raise self.corrupt(role, 0, f"{file.path} is behind itself")
         if len(chain) >= CHAIN_LIMIT:
             raise self.corrupt(role, 0, f"more than {CHAIN_LIMIT} images behind one another")
-        choices = replace(self.choices, format=format_name, snapshot=None, member=None)
+        choices = replace(self.choices, format=format_name, snapshot=snapshot, member=None)
         image = self.open_image(
             Opening(
                 file=file,

@@ -269,7 +269,7 @@ def open_ova(opening: Opening) -> Image:
         raise opening.unsupported("an appliance without disks")
     disk = disks[_choose(opening, disks)]
     inside = replace(opening, folder=ArchiveFolder(opening, members))
-    image = inside.open_other(disk.names, "disk")
+    image = inside.open_other(disk.names, "disk", snapshot=opening.choices.snapshot)
     if disk.has_parent and image.parent is None:
         raise opening.unsupported("a disk that is the changes to another disk of the appliance")
     facts: dict[str, Fact] = {

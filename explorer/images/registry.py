@@ -150,7 +150,7 @@ def _split(ends: Ends) -> int:
 
 FORMATS: tuple[Format, ...] = (
     Format("raw", "raw disk", _raw, "raw:open_raw"),
-    Format("split", "raw disk in several files", _split, "split:open_split"),
+    Format("split", "raw disk in several files", _split, "split:open_split", _PACKED),
     Format("qcow", "QCOW image", _qcow, "qcow1:open_qcow"),
     Format("qcow2", "QCOW2 image", _qcow2, "qcow2:open_qcow2", _SNAPSHOT),
     Format("vdi", "VDI image", _magic(b"\x7f\x10\xda\xbe", 0x40), "vdi:open_vdi"),

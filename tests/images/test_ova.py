@@ -21,7 +21,7 @@ from explorer.core.errors import (
 )
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
-from explorer.images.opening import Choices
+from explorer.images.opening import CHAIN_LIMIT, Choices
 from explorer.images.ova import DESCRIPTION_LIMIT, HEADER_LIMIT
 from explorer.images.registry import open_image
 from tests.images.checks import (
@@ -172,6 +172,32 @@ def test_one_of_several_disks_is_chosen(tmp_path: Path) -> None:
             assert image.facts()["disks"] == ["a.img", "b%20c.img", "%C3%A9.img"]
     for member in ("d.img", "", "file4"):
         assert refused(path, Choices(member=member)).code == "image.member-missing"
+
+
+def test_a_snapshot_in_a_disk_is_chosen(disk: tuple[Path, Path], tmp_path: Path) -> None:
+    raw, _vmdk = disk
+    inner = convert(raw, tmp_path / "inner", "qcow2")
+    run_tool("qemu-img", "snapshot", "-c", "before", inner)
+    run_tool("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", str(inner))
+    members = [("m.ovf", description(["d.qcow2"])), ("d.qcow2", inner.read_bytes())]
+    path = archive(tmp_path / "m.ova", members)
+    with open_image(path) as image:
+        assert image.read(0, 100) == b"\7" * 100
+    with open_image(path, choices=Choices(snapshot="before")) as image:
+        check_image(image, raw)
+    assert refused(path, Choices(snapshot="none")).code == "image.snapshot-missing"
+
+
+def test_an_appliance_within_itself_has_an_end(tmp_path: Path) -> None:
+    inner = noise(512, 1)
+    for _ in range(CHAIN_LIMIT - 1):
+        inner = archive(
+            tmp_path / "m.ova", [("m.ovf", description(["m.ova"])), ("m.ova", inner)]
+        ).read_bytes()
+    with open_image(tmp_path / "m.ova") as image:
+        assert image.read(0, 600) == noise(512, 1)
+    archive(tmp_path / "m.ova", [("m.ovf", description(["m.ova"])), ("m.ova", inner)])
+    assert "behind one another" in describe(refused(tmp_path / "m.ova"))
 
 
 def test_compressed_disks(disk: tuple[Path, Path], tmp_path: Path) -> None:

@@ -223,6 +223,20 @@ def test_what_is_cut_may_be_an_image_of_another_format(tmp_path: Path) -> None:
         assert image.read(0, image.size) == (tmp_path / "disk.gz").read_bytes()
 
 
+def test_a_snapshot_in_what_is_cut_is_chosen(tmp_path: Path) -> None:
+    raw = make_disk(tmp_path / "raw", MIB, 300_000)
+    inner = convert(raw, tmp_path / "inner", "qcow2")
+    run_tool("qemu-img", "snapshot", "-c", "before", inner)
+    run_tool("qemu-io", "-f", "qcow2", "-c", "write -P 7 0 64k", str(inner))
+    parts = cut(inner, "disk.", "-b", "300000")
+    with open_image(parts[0], choices=Choices(snapshot="before")) as image:
+        check_image(image, raw)
+    # One that a raw disk does not have.
+    parts = cut(raw, "raw.", "-b", "300000")
+    with pytest.raises(UnsupportedFeature):
+        open_image(parts[0], choices=Choices(snapshot="before"))
+
+
 def test_parts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "disk.001").write_bytes(noise(1000, 1))
     (tmp_path / "disk.002").touch()
