@@ -171,6 +171,8 @@ class SparseHeader:
     """Grains that one table is for."""
     directories: tuple[int, ...]
     """Where the grain directory is, and the redundant one."""
+    damaged: bool = False
+    """Whether one of them is not in the file."""
     descriptor: tuple[int, int] = (0, 0)
     """Start and size of the one inside."""
     zeroed_grains: bool = False
@@ -286,7 +288,7 @@ def _check_header(opening: Opening, header: SparseHeader, what: str, at: int) ->
             header.directories[0],
             f"{length} bytes are beyond the end of the file ({opening.file.size} bytes)",
         )
-    return replace(header, directories=present)
+    return replace(header, directories=present, damaged=present != header.directories)
 
 
 # ---- Extents -----------------------------------------------------------------------------------
@@ -313,9 +315,11 @@ class SparseExtent(Image):
     ) -> None:
         """Of ``opening.file``; ``start`` is where the part begins in the disk and in ``parent``."""
         super().__init__()
+        self.header = header
+        self.damaged = header.damaged
+        """Whether tables that are wrong were met, for which there were others."""
         self._opening = opening
         self._file = opening.file
-        self._header = header
         self._parent = parent
         self._start = start
         # Entries below this one are no places.
@@ -329,11 +333,11 @@ class SparseExtent(Image):
     @property
     def size(self) -> int:
         """Bytes of the part."""
-        return self._header.size
+        return self.header.size
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
         """The grains, those that continue each other in one piece."""
-        grain_size = self._header.grain_size
+        grain_size = self.header.grain_size
         end = offset + length
         grain = offset // grain_size
         for count, entry in self._runs(grain, -(-end // grain_size)):
@@ -342,7 +346,7 @@ class SparseExtent(Image):
                 yield from clip_parent(self._parent, self._start + offset, length)
             elif entry < self._first_place:
                 yield Piece(length)
-            elif self._header.compressed:
+            elif self.header.compressed:
                 yield Piece(length, self, offset)
             else:
                 position = entry * SECTOR + offset - grain * grain_size
@@ -358,9 +362,9 @@ class SparseExtent(Image):
 
     def _runs(self, grain: int, end: int) -> Iterator[tuple[int, int]]:
         """The grains up to ``end`` in runs: how many, and the first one's entry."""
-        compressed = self._header.compressed
+        compressed = self.header.compressed
         places = self._first_place
-        step = 0 if compressed else self._header.grain_size // SECTOR
+        step = 0 if compressed else self.header.grain_size // SECTOR
         run, first, expected = 0, _ABSENT, _ABSENT
         try:
             for count, entry in self._entries(grain, end):
@@ -382,7 +386,7 @@ class SparseExtent(Image):
 
     def _entries(self, grain: int, end: int) -> Iterator[tuple[int, int]]:
         """The tables' entries for the grains up to ``end``; of absent ones, many at once."""
-        in_table = self._header.table_entries
+        in_table = self.header.table_entries
         while grain < end:
             table, within = divmod(grain, in_table)
             count = min(in_table - within, end - grain)
@@ -401,9 +405,9 @@ class SparseExtent(Image):
         What cannot be right in a table, or in the directory's entry for it, is taken from the
         redundant one, if there is one and it is right.
         """
-        size = 4 * self._header.table_entries
+        size = 4 * self.header.table_entries
         damaged: tuple[int, ...] = ()
-        for directory in self._header.directories:
+        for directory in self.header.directories:
             (entry,) = struct.unpack("<I", self._read_tables(directory + 4 * table, 4))
             if entry == _ABSENT:
                 return ()
@@ -411,27 +415,29 @@ class SparseExtent(Image):
                 return (_ZEROED,) * count
             place = entry * SECTOR
             if place + size > self._file.size:
+                self.damaged = True
                 continue
             data = self._read_tables(place + 4 * first, 4 * count)
             if _ZEROS.startswith(data):
                 return ()
             entries = struct.unpack(f"<{count}I", data)
-            if len(self._header.directories) == 1 or max(entries) * SECTOR < self._file.size:
+            if len(self.header.directories) == 1 or max(entries) * SECTOR < self._file.size:
                 return entries
             # Which of the grains are lost is told when they are read.
+            self.damaged = True
             damaged = damaged or entries
         if damaged:
             return damaged
         raise self._opening.corrupt(
             "grain directory",
-            self._header.directories[0] + 4 * table,
+            self.header.directories[0] + 4 * table,
             "the grain table is beyond the end of the file",
         )
 
     def _absent_tables(self, table: int) -> int:
         """How many tables from this one on are certainly not there; not beyond one block."""
-        place = self._header.directories[0] + 4 * table
-        left = 4 * (self._header.directory_entries - table)
+        place = self.header.directories[0] + 4 * table
+        left = 4 * (self.header.directory_entries - table)
         data = self._read_tables(place, min(left, _BLOCK - place % _BLOCK))
         return (len(data) - len(data.lstrip(b"\0"))) // 4
 
@@ -453,7 +459,7 @@ class SparseExtent(Image):
         """Decompress grains; ``position`` is in the extent."""
         done = 0
         while done < len(buffer):
-            number, within = divmod(position + done, self._header.grain_size)
+            number, within = divmod(position + done, self.header.grain_size)
             grain = self._opening.cache.get((self, "grain", number), partial(self._inflate, number))
             part = grain[within : within + len(buffer) - done]
             buffer[done : done + len(part)] = part
@@ -461,7 +467,7 @@ class SparseExtent(Image):
 
     def _inflate(self, number: int) -> bytes:
         """A grain's bytes; of the last one, at least those inside the disk."""
-        header = self._header
+        header = self.header
         place = next(self._entries(number, number + 1))[1] * SECTOR
         # Deflate makes nothing twice as long.
         limit = 2 * header.grain_size
@@ -533,10 +539,15 @@ class VmdkImage(Image):
         content_id: int | None,
         facts: dict[str, Fact],
     ) -> None:
-        """Of ``parts``, whose files and images whoever opened them closes."""
+        """Of ``parts``, whose files and images whoever opened them closes.
+
+        ``facts`` are those of the descriptor.
+        """
         super().__init__()
         self._path = path
         self._parts = Parts(parts)
+        self._count = len(parts)
+        self._sparse = [part.place for part in parts if isinstance(part.place, SparseExtent)]
         self._parent = parent
         self._facts = facts
         self.content_id = content_id
@@ -568,7 +579,15 @@ class VmdkImage(Image):
 
     def facts(self) -> dict[str, Fact]:
         """Of the descriptor and the sparse extents' headers."""
-        return dict(self._facts)
+        facts = {**self._facts, "extents": self._count}
+        if self._sparse:
+            headers = [extent.header for extent in self._sparse]
+            facts["grain size"] = headers[0].grain_size
+            facts["compressed"] = any(header.compressed for header in headers)
+            facts["closed cleanly"] = not any(header.unclean for header in headers)
+            if any(extent.damaged for extent in self._sparse):
+                facts["grain tables"] = "damaged; redundant ones are used where they are whole"
+        return facts
 
 
 def open_vmdk(opening: Opening) -> VmdkImage:
@@ -639,15 +658,9 @@ def _open_disk(
         if descriptor is not None and len(descriptor.extents) > 1:
             raise opening.unsupported("a descriptor of several extents inside one of them")
         parts = [Part(header.size, SparseExtent(opening, header, parent, 0))]
-        headers = [header]
     else:
         assert descriptor is not None
-        parts, headers = _open_extents(opening, descriptor, parent)
-    facts["extents"] = len(parts)
-    if headers:
-        facts["grain size"] = headers[0].grain_size
-        facts["compressed"] = any(one.compressed for one in headers)
-        facts["closed cleanly"] = not any(one.unclean for one in headers)
+        parts = _open_extents(opening, descriptor, parent)
     return VmdkImage(opening.path, parts, parent, content_id, facts)
 
 
@@ -677,10 +690,9 @@ def _open_parent(opening: Opening, descriptor: Descriptor) -> VmdkImage | None:
 
 def _open_extents(
     opening: Opening, descriptor: Descriptor, parent: Image | None
-) -> tuple[list[Part[SourceFile | Image | None]], list[SparseHeader]]:
-    """The disk's parts, and the headers of those that have one."""
+) -> list[Part[SourceFile | Image | None]]:
+    """The disk's parts."""
     parts: list[Part[SourceFile | Image | None]] = []
-    headers = []
     files: dict[bytes, SourceFile] = {}
     start = 0
     for line in descriptor.extents:
@@ -705,14 +717,13 @@ def _open_extents(
                         0,
                         f"a capacity of {header.size} bytes, not {line.size}",
                     )
-                headers.append(header)
                 parts.append(Part(line.size, SparseExtent(inner, header, parent, start)))
         else:
             raise opening.unsupported(f"a VMDK extent of type {show_name(line.kind)}")
         start += line.size
     if not 0 < start <= _SIZE_LIMIT:
         raise opening.corrupt("descriptor", descriptor.at, f"its extents have {start} bytes")
-    return parts, headers
+    return parts
 
 
 def _flat_parts(opening: Opening, line: ExtentLine) -> Iterator[Part[SourceFile | Image | None]]:

@@ -547,6 +547,13 @@ def test_redundant_tables_are_used_where_the_first_are_wrong(tmp_path: Path) -> 
     ):
         path.write_bytes(whole[:at] + beyond + whole[at + 4 :])
         assert read_all(path) == content
+        with open_image(path) as image:
+            image.read(0, image.size)
+            assert "redundant" in str(image.facts()["grain tables"])
+    path.write_bytes(whole)
+    with open_image(path) as image:
+        image.read(0, image.size)
+        assert "grain tables" not in image.facts()
 
 
 def told_before_error(image: Image) -> int:
