@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MAGIC = b"LUKS\xba\xbe"
 SECTOR = 512
 
-_HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160")
+_HASHES = ("sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160",
+           "sha3-224", "sha3-256", "sha3-384", "sha3-512")  # fmt: skip
 
 ITERATIONS_LIMIT = 1 << 30
 """Rounds of PBKDF2 that are done for a key.
@@ -60,7 +61,9 @@ Decrypt = Callable[[str, bytes, int, bytes], bytes]
 
 def find_hash(name: str) -> ModuleType | None:
     """The module of a hash by its name in headers, with ``new`` and ``digest_size``, or None."""
-    return import_module(f"Crypto.Hash.{name.upper()}") if name in _HASHES else None
+    if name not in _HASHES:
+        return None
+    return import_module(f"Crypto.Hash.{name.upper().replace('-', '_')}")
 
 
 def derive_pbkdf2(

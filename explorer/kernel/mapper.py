@@ -77,6 +77,7 @@ class MappedDevice(BlockDevice):
         super().__init__(kernel, b"/dev/dm-%d" % minor)
         self._name = name
         self._closed = False
+        self._below: MappedDevice | None = None
 
     @property
     def name(self) -> bytes:
@@ -109,12 +110,18 @@ class MappedDevice(BlockDevice):
             at = following
         return targets
 
+    def own(self, below: MappedDevice) -> None:
+        """Remove together with this one another that it is on."""
+        self._below = below
+
     def close(self) -> None:
         """Remove it; nothing may use it. A second call does nothing, nor one in an ended kernel."""
         if not self._closed and self._kernel.state == "running":
             with _Control(self._kernel) as control:
                 control.run(_REMOVE, self._name)
         self._closed = True
+        if self._below is not None:
+            self._below.close()
 
     def __enter__(self) -> Self:
         return self
