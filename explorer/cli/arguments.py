@@ -106,7 +106,7 @@ def make_parser() -> argparse.ArgumentParser:
     stat.add_argument("path", metavar="PATH")
 
     cat = commands.add_parser("cat", parents=[volume], help="write a file's content to the output")
-    cat.add_argument("path", metavar="PATH")
+    cat.add_argument("path", metavar="PATH", help="of NTFS also PATH:STREAM")
 
     cp = commands.add_parser(
         "cp",

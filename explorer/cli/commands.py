@@ -6,26 +6,35 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from explorer.cli.codes import DONE
+from explorer.cli.codes import DONE, SOME_FAILED
 from explorer.cli.output import (
     json_entry,
     json_image,
     json_name,
+    print_error,
     print_json,
     stat_lines,
 )
 from explorer.cli.session import open_source, open_volume
 from explorer.core.entries import FileType
-from explorer.core.errors import UnknownFormat
+from explorer.core.errors import KernelError, UnknownFormat, VolumeError
+from explorer.core.messages import describe
+from explorer.core.names import show_name
 from explorer.volumes.facts import fact_lines, image_lines
 from explorer.volumes.selection import volume_lines
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable
 
+    from explorer.core.entries import Entry
     from explorer.images.base import Fact
+    from explorer.kernel import File
+    from explorer.volumes import MountedVolume
+    from explorer.volumes.ntfs_streams import Stream
 
 
 def info(arguments: Namespace) -> int:
@@ -88,6 +97,13 @@ def stat(arguments: Namespace) -> int:
         entry = mount.stat(path)
         target = mount.read_link(path) if entry.type == FileType.LINK else None
         xattrs = mount.read_xattrs(path)
+        streams: list[Stream] = []
+        code = DONE
+        try:
+            streams = list_streams(mounted, entry)
+        except VolumeError as error:
+            print_error(f"{show_name(path)}: {describe(error)}")
+            code = SOME_FAILED
         if arguments.json:
             shown = {
                 "volume": mounted.volume.number,
@@ -100,26 +116,61 @@ def stat(arguments: Namespace) -> int:
             }
             if target is not None:
                 shown |= json_name(target, "target")
+            if streams:
+                shown["streams"] = [
+                    {**stream._asdict(), **json_name(stream.name)} for stream in streams
+                ]
             print_json(shown)
         else:
-            print("\n".join(stat_lines(path, entry, target, xattrs)))
-    return DONE
+            print("\n".join(stat_lines(path, entry, target, xattrs, streams)))
+    return code
+
+
+def list_streams(mounted: MountedVolume, entry: Entry) -> list[Stream]:
+    """The named streams of an entry, where its file system has such; raises VolumeError."""
+    if mounted.kind != "ntfs3":
+        return []
+    from explorer.volumes import ntfs_streams
+
+    return ntfs_streams.list_streams(mounted.window(), entry.inode)
+
+
+def read_stream(mounted: MountedVolume, path: bytes) -> Iterable[bytes] | None:
+    """The stream that ``PATH:STREAM`` names; None where there is none of that name."""
+    base, separator, name = path.rpartition(b":")
+    if mounted.kind != "ntfs3" or not separator or not base or not name:
+        return None
+    from explorer.volumes import ntfs_streams
+
+    entry = mounted.mount.stat(base, follow=True)
+    return ntfs_streams.read_stream(mounted.window(), entry.inode, name)
 
 
 def cat(arguments: Namespace) -> int:
     """Write a file's bytes to the output; links are followed."""
     path = os.fsencode(arguments.path)
-    with open_volume(arguments) as mounted, mounted.mount.open_file(path) as file:
+    with open_volume(arguments) as mounted, ExitStack() as closing:
+        file: File | None = None
+        stream: Iterable[bytes] | None = None
+        try:
+            file = closing.enter_context(mounted.mount.open_file(path))
+        except KernelError as error:
+            stream = read_stream(mounted, path) if error.name == "ENOENT" else None
+            if stream is None:
+                raise
         if arguments.json:
+            content = file.read_at(0, file.size) if file else b"".join(stream or ())
             print_json(
                 {
                     "volume": mounted.volume.number,
                     **json_name(path, "path"),
-                    "content_hex": file.read_at(0, file.size).hex(),
+                    "content_hex": content.hex(),
                 }
             )
-        else:
+        elif file:
             sys.stdout.flush()
             # Called between pieces, it lets Ctrl-C through.
             file.copy_to_fd(sys.stdout.fileno(), progress=lambda _count: False)
+        else:
+            sys.stdout.buffer.writelines(stream or ())
     return DONE

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from explorer.core.entries import Entry
     from explorer.images.base import Image
+    from explorer.volumes.ntfs_streams import Stream
 
 _DEVICES = (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
 
@@ -123,7 +124,11 @@ def long_lines(rows: Sequence[bytes]) -> Iterator[str]:
 
 
 def stat_lines(
-    path: bytes, entry: Entry, target: bytes | None, xattrs: dict[bytes, bytes]
+    path: bytes,
+    entry: Entry,
+    target: bytes | None,
+    xattrs: dict[bytes, bytes],
+    streams: Sequence[Stream],
 ) -> list[str]:
     """An entry with all that is known of it, a line each."""
     rows = [
@@ -140,6 +145,7 @@ def stat_lines(
         rows.append((word, "not kept" if time_ns is None else iso_time(time_ns)))
     for name, value in sorted(xattrs.items()):
         rows.append(("attribute", f"{show_name(name)} = {show_name(value)}"))
+    rows += [("stream", f"{show_name(one.name)}, {one.size} bytes") for one in streams]
     return [f"{word + ':':<10} {text}" for word, text in rows]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from explorer.core.errors import KernelError, VolumeError
 from explorer.volumes.options import RECOVERED, attempts
+from explorer.volumes.window import Window
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,6 +35,12 @@ class MountedVolume:
     """Whether it was not closed cleanly and replayed its journal, in memory."""
     as_stored: bool
     """Whether it was opened without that; the newest changes may be missing."""
+    device: BlockDevice
+    """What it is on."""
+
+    def window(self) -> Window:
+        """The bytes that the file system stands in, as the kernel has them by now."""
+        return Window(self.device.read, 0, self.device.size())
 
     def close(self) -> None:
         """Unmount it."""
@@ -88,4 +95,4 @@ def _mount(
     options = ",".join(part for part in (attempt.options, extra_options) if part)
     mount = device.mount(kind, options=options)
     recovered = any(RECOVERED.search(line) for line in mount.messages)
-    return MountedVolume(volume, mount, kind, options, recovered, attempt.as_stored)
+    return MountedVolume(volume, mount, kind, options, recovered, attempt.as_stored, device)

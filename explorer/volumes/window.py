@@ -45,6 +45,11 @@ class Window:
         inside = found[offset - first * _PIECE :][:length]
         return inside.ljust(length, b"\0")
 
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes at an offset, which are not kept; fewer where the window ends."""
+        length = min(length, self.size - offset)
+        return self._read(self._start + offset, length) if offset >= 0 and length > 0 else b""
+
     def has(self, offset: int, magic: bytes) -> bool:
         """Whether ``magic`` stands at an offset."""
         return 0 <= offset <= self.size - len(magic) and self.at(offset, len(magic)) == magic
