@@ -89,13 +89,17 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "befs": (Attempt("iocharset=utf8"),),
 }
 
-# UFS does not say whose it is; what the superblock tells leaves these, likeliest first.
+# UFS does not say whose it is; what the superblock tells leaves these, likeliest first. One that
+# is mounted as another's shows nothing but errors.
 _UFS: dict[str, tuple[Attempt, ...]] = {
-    "ufs2": (Attempt("ufstype=ufs2"),),
-    "little": tuple(Attempt(f"ufstype={whose}") for whose in ("44bsd", "sunx86", "old", "hp")),
-    "big": tuple(
-        Attempt(f"ufstype={whose}") for whose in ("sun", "44bsd", "nextstep", "openstep", "old")
-    ),
+    variant: tuple(Attempt(f"ufstype={whose}") for whose in types)
+    for variant, types in {
+        "ufs2": ("ufs2",),
+        "little-44bsd": ("44bsd",),
+        "big-44bsd": ("44bsd", "openstep"),
+        "little": ("sunx86", "old", "hp", "44bsd"),
+        "big": ("sun", "nextstep", "openstep", "old", "44bsd"),
+    }.items()
 }
 
 

@@ -595,10 +595,12 @@ def _ufs(volume: Window) -> Recognised | None:
         if magic == b"\x19\x54\x01\x19":
             name = volume.text(start + 680, 32)
             return Recognised("ufs", "UFS2, big-endian", ("ufs",), "", name, variant="ufs2")
+        # fs_inodefmt: BSD's since 4.4; those before it, and Sun's, have zeros there
+        bsd = "-44bsd" if sum(volume.at(start + 1324, 4)) == 2 else ""
         if magic == b"\x54\x19\x01\x00":
-            return Recognised("ufs", "UFS", ("ufs",), variant="little")
+            return Recognised("ufs", "UFS", ("ufs",), variant=f"little{bsd}")
         if magic == b"\x00\x01\x19\x54":
-            return Recognised("ufs", "UFS, big-endian", ("ufs",), variant="big")
+            return Recognised("ufs", "UFS, big-endian", ("ufs",), variant=f"big{bsd}")
     return None
 
 

@@ -104,8 +104,8 @@ def cat(image: Path, path: str, stream: str) -> bytes:
     return subprocess.run([tool, "-n", stream, image, path], capture_output=True, check=True).stdout
 
 
-@pytest.mark.proves("file system", "NTFS", "alternate data streams")
-@pytest.mark.proves("file system", "NTFS", "compressed alternate data streams")
+@pytest.mark.proves("file system", "ntfs", "alternate data streams")
+@pytest.mark.proves("file system", "ntfs", "compressed alternate data streams")
 @pytest.mark.parametrize(("name", "wanted"), [("file", STREAMS), ("many", MANY), ("none", {})])
 def test_streams_are_those_that_ntfscp_wrote(
     volume: Volume, name: str, wanted: dict[str, bytes]
@@ -172,14 +172,14 @@ def written(
     return make
 
 
-@pytest.mark.proves("file system", "NTFS", "sparse files")
+@pytest.mark.proves("file system", "ntfs", "sparse files")
 def test_sparse_files_by_both(
     written: Callable[[str], tuple[Path, Path]], mounted: Callable[[Path], MountedVolume]
 ) -> None:
     compare_with_linux(*written("sparse"), mounted, "Attribute flags:\t 0x8000", "sparse")
 
 
-@pytest.mark.proves("file system", "NTFS", "compressed files")
+@pytest.mark.proves("file system", "ntfs", "compressed files")
 def test_compressed_files_by_both(
     written: Callable[[str], tuple[Path, Path]], mounted: Callable[[Path], MountedVolume]
 ) -> None:
