@@ -20,6 +20,7 @@ from explorer.core.errors import KernelError
 from explorer.core.names import show_name
 from explorer.images.guids import show_guid
 from explorer.volumes import partition_types as types
+from explorer.volumes.ldm import read_dynamic_disk
 from explorer.volumes.window import show_text
 
 if TYPE_CHECKING:
@@ -267,6 +268,22 @@ def _aix(volume: Window, _block_size: int) -> Table | None:
     return Table("aix", "AIX volume group", (), {})
 
 
+def _ldm(volume: Window, _block_size: int) -> Table | None:
+    # Linux needs an MBR with a partition of this type, whatever its place.
+    entries = _mbr_entries(volume, 0)
+    if entries is None or all(one.kind != 0x42 for one in entries):
+        return None
+    disk = read_dynamic_disk(volume)
+    if disk is None:
+        return None
+    partitions = (
+        Entry(number, one.start, one.size, f"Windows dynamic volume, {one.kind}", one.volume)
+        for number, one in enumerate(disk.partitions, 1)
+    )
+    facts: dict[str, Fact] = {"disk GUID": disk.guid, "disk group": disk.group}
+    return Table("ldm", "Windows dynamic disk (LDM)", tuple(partitions), facts)
+
+
 def _dos(volume: Window, block_size: int) -> Table | None:
     primaries = _primaries(volume)
     if primaries is None or not any(one.kind and one.blocks for one in primaries):
@@ -292,11 +309,6 @@ def _dos(volume: Window, block_size: int) -> Table | None:
                     entries.append(inner._replace(number=number))
                     number += 1
     facts: dict[str, Fact] = {"disk signature": f"{signature:08x}"}
-    # block/partitions/ldm.h (struct privhead): in the seventh sector
-    if any(one.kind == 0x42 for one in primaries) and volume.has(6 * SECTOR, b"PRIVHEAD"):
-        facts["disk GUID"] = volume.text(6 * SECTOR + 0x30, 64)
-        facts["disk group"] = volume.text(6 * SECTOR + 0xF0, 32)
-        return Table("ldm", "Windows dynamic disk (LDM)", tuple(entries), facts)
     return Table("dos", "MBR partition table", tuple(entries), facts)
 
 
@@ -607,7 +619,21 @@ def _ultrix(volume: Window, _block_size: int) -> Table | None:
 # ---- All of them -------------------------------------------------------------------------------
 
 # In the order that Linux looks for them, then those that it does not take.
-_READERS = (_gpt, _sgi, _aix, _dos, _osf, _sun, _amiga, _atari, _mac, _ultrix, _bsd, _bare_gpt)
+_READERS = (
+    _gpt,
+    _sgi,
+    _ldm,
+    _aix,
+    _dos,
+    _osf,
+    _sun,
+    _amiga,
+    _atari,
+    _mac,
+    _ultrix,
+    _bsd,
+    _bare_gpt,
+)
 
 
 def read_table(volume: Window, block_size: int) -> Table | None:

@@ -481,18 +481,151 @@ def test_ultrix(tmp_path: Path, kernel: Kernel) -> None:
     assert as_partx(table) == partx(path)
 
 
-def test_dynamic_disk(tmp_path: Path) -> None:
-    head = bytearray(512)
-    head[:8] = b"PRIVHEAD"
-    head[0x30:0x54] = b"1b77da20-c717-11d0-a5be-00a0c91db73c"
-    head[0xF0:0xFA] = b"DISKS-DG0\0"
-    path = write_at(
-        make_empty(tmp_path / "disk", 64 * MIB), (0, mbr((0x42, 63, 131009))), (6, bytes(head))
+def prefixed(value: int | bytes) -> bytes:
+    """A number or bytes after the number of bytes, as the database has them."""
+    raw = value if isinstance(value, bytes) else value.to_bytes(4, "big")
+    return bytes([len(raw)]) + raw
+
+
+def dynamic_object(kind: int, number: int, name: bytes, *fields: bytes, flags: int = 0) -> bytes:
+    """An object of the database, in records of 128 bytes."""
+    body = prefixed(number) + prefixed(name) + b"".join(fields)
+    # What is fixed of each kind counts, too: what is after the last that is not.
+    head = struct.pack(">HBBI", 0, flags, kind, len(body))
+    data = head + body
+    pieces = [data[at : at + 112] for at in range(0, len(data), 112)]
+    return b"".join(
+        struct.pack(">4sIIHH", b"VBLK", 0, number, part, len(pieces)) + piece.ljust(112, b"\0")
+        for part, piece in enumerate(pieces)
     )
-    table = read(path)
-    assert (table.kind, table.facts["disk GUID"], table.facts["disk group"]) == (
-        "ldm", "1b77da20-c717-11d0-a5be-00a0c91db73c", "DISKS-DG0",
+
+
+DISK_GUID = "1b77da20-c717-11d0-a5be-00a0c91db73c"
+OTHER_GUID = "6b2f1e0a-5d43-4c11-9a54-1f7d50b1a0ff"
+
+
+def partition_object(number: int, component: int, start: int, size: int, disk: int = 1) -> bytes:
+    fixed = bytes(12) + struct.pack(">QQ", start, 0)
+    return dynamic_object(
+        0x33, number, b"Disk-%d" % number, fixed, prefixed(size), prefixed(component),
+        prefixed(disk),
     )  # fmt: skip
+
+
+def component_object(number: int, volume: int, kind: int) -> bytes:
+    return dynamic_object(
+        0x32, number, b"Volume-%d" % number, prefixed(b"ACTIVE"), bytes([kind, 0, 0, 0, 0]),
+        prefixed(1), bytes(16), prefixed(volume), b"\0",
+    )  # fmt: skip
+
+
+def volume_object(number: int, name: bytes) -> bytes:
+    return dynamic_object(
+        0x51, number, name, prefixed(b"gen"), prefixed(b""), bytes(21), prefixed(1), bytes(16),
+        prefixed(2048), bytes(21),
+    )  # fmt: skip
+
+
+def dynamic_disk(path: Path, objects: bytes, version: int = 11) -> Path:
+    """A disk of 64 MiB with a database of these objects."""
+    sectors = 64 * MIB // SECTOR
+    base = sectors - 2048
+    head = bytearray(struct.pack(">8sIHH", b"PRIVHEAD", 0, 2, version).ljust(512, b"\0"))
+    head[0x30:0x54] = DISK_GUID.encode()
+    head[0xF0:0xFA] = b"DISKS-DG0\0"
+    struct.pack_into(">QQQQ", head, 0x11B, 63, base - 63, base, 2048)
+    toc = bytearray(b"TOCBLOCK".ljust(512, b"\0"))
+    struct.pack_into(">10sQQ", toc, 0x24, b"config", 17, 1482)
+    struct.pack_into(">10sQQ", toc, 0x46, b"log", 1499, 224)
+    objects = objects.ljust(-(-len(objects) // 512) * 512, b"\0")
+    # Records that are not used.
+    unused = struct.pack(">4sIIHH", b"VBLK", 0, 0, 0, 0).ljust(128, b"\0")
+    objects = b"".join(
+        objects[at : at + 128] if any(objects[at : at + 128]) else unused
+        for at in range(0, len(objects), 128)
+    )
+    count = 4 + len(objects) // 128
+    vmdb = struct.pack(">4sIIIHHH", b"VMDB", count, 128, 512, 1, 4, 10)
+    return write_at(
+        make_empty(path, 64 * MIB),
+        (0, mbr((0x42, 63, sectors - 63))),
+        *[(sector, bytes(head)) for sector in (6, base + 1856, base + 2047)],
+        *[(base + sector, bytes(toc)) for sector in (1, 2, 2045, 2046)],
+        (base + 17, vmdb),
+        (base + 18, objects),
+    )
+
+
+OBJECTS = (
+    dynamic_object(0x34, 1, b"Disk1", prefixed(DISK_GUID.encode()), prefixed(b""), bytes(12))
+    + dynamic_object(0x34, 2, b"Disk2", prefixed(OTHER_GUID.encode()), prefixed(b""), bytes(12))
+    + volume_object(10, b"Volume1") + component_object(11, 10, 2)
+    + volume_object(20, b"Stripe1") + component_object(21, 20, 1)
+    + volume_object(30, b"Mirror1") + component_object(31, 30, 2) + component_object(32, 30, 2)
+    + volume_object(40, b"Spanned1") + component_object(41, 40, 2)
+    + volume_object(50, "Gr\u00f6\u00dfe".encode()) + component_object(51, 50, 3)
+    # Not in the order of their starts.
+    + partition_object(43, 41, 40960, 2048) + partition_object(12, 11, 0, 8192)
+    + partition_object(22, 21, 8192, 8192) + partition_object(23, 21, 0, 8192, disk=2)
+    + partition_object(33, 31, 16384, 4096) + partition_object(34, 32, 8192, 4096, disk=2)
+    + partition_object(42, 41, 30000, 1000) + partition_object(52, 51, 50000, 777)
+)  # fmt: skip
+
+
+def test_dynamic_disk(tmp_path: Path, kernel: Kernel) -> None:
+    table = check_beside_linux(kernel, dynamic_disk(tmp_path / "disk", OBJECTS))
+    assert table.kind == "ldm"
+    assert table.facts == {"disk GUID": DISK_GUID, "disk group": "DISKS-DG0"}
+    told = [(one.start // SECTOR - 63, one.type.rpartition(" ")[2], one.label) for one in table[2]]
+    assert told == [
+        (0, "simple", "Volume1"), (8192, "striped", "Stripe1"), (16384, "mirrored", "Mirror1"),
+        (30000, "spanned", "Spanned1"), (40960, "spanned", "Spanned1"),
+        (50000, "RAID-5", "Größe"),
+    ]  # fmt: skip
+
+
+def test_dynamic_disk_of_the_other_version(tmp_path: Path, kernel: Kernel) -> None:
+    # Its name makes the object longer than a record.
+    disk = dynamic_object(0x44, 1, b"D" * 200, bytes.fromhex(DISK_GUID.replace("-", "")), bytes(29))
+    path = dynamic_disk(tmp_path / "disk", partition_object(2, 9, 100, 200) + disk, 12)
+    table = check_beside_linux(kernel, path)
+    assert [(one.start, one.size) for one in table.entries] == [(163 * SECTOR, 200 * SECTOR)]
+
+
+@pytest.mark.parametrize(("sector", "content"), [
+    (6, b"PRIVHEAX"), (131072 - 2048 + 17, b"VMDX"), (131072 - 2048 + 18, b"VBLX"),
+    (131072 - 2048 + 18, b"VBLK\0\0\0\0\0\0\0\1\0\0\0\1\0\0\0\x34\0\0\0\x20\xff"),
+])  # fmt: skip
+def test_damaged_dynamic_disk(sector: int, content: bytes, tmp_path: Path, kernel: Kernel) -> None:
+    path = write_at(dynamic_disk(tmp_path / "disk", OBJECTS), (sector, content))
+    table = check_beside_linux(kernel, path)
+    assert [(table.kind, *table.entries[0][:4])] == [
+        ("dos", 1, 63 * SECTOR, (131072 - 63) * SECTOR, "Windows dynamic disk")
+    ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((6 * 512, (131072 - 2031) * 512, (131072 - 2030) * 512)),
+            st.integers(0, 511),
+            st.integers(0, 255),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_no_bytes_make_a_dynamic_disk_fail(
+    changes: list[tuple[int, int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = dynamic_disk(tmp_path_factory.mktemp("ldm") / "disk", OBJECTS)
+    with path.open("r+b") as file:
+        for start, at, byte in changes:
+            file.seek(start + at)
+            file.write(bytes([byte]))
+    assert read(path).kind in ("ldm", "dos")
+    path.unlink()
 
 
 def test_aix(tmp_path: Path) -> None:
