@@ -606,7 +606,7 @@ def test_damaged_dynamic_disk(sector: int, content: bytes, tmp_path: Path, kerne
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(
+    changes=st.lists(
         st.tuples(
             st.sampled_from((6 * 512, (131072 - 2031) * 512, (131072 - 2030) * 512)),
             st.integers(0, 511),
