@@ -53,8 +53,9 @@ def _open(opening: Opening, find_runs: Callable[[Aside], Packing]) -> Image:
     packing = find_runs(aside)
     if not packing.size:
         raise SourceError("source.empty", path=opening.path)
-    image = PackedImage(opening, packing, aside)
-    if opening.choices.format is not None:
-        # Whoever names the compression means what is in it as it is.
-        return image
-    return open_inner(opening, image)
+    image: Image = PackedImage(opening, packing, aside)
+    # Whoever names the compression means what is in it as it is.
+    if opening.choices.format is None:
+        image = open_inner(opening, image)
+    packing.progress = None
+    return image

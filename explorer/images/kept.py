@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import struct
 import tempfile
 from contextlib import suppress
@@ -45,6 +46,8 @@ class Kept:
             # Only of a host's file it can be told that it is still the same.
             return
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            return
         digest = hashlib.sha256(kind.encode())
         digest.update(
             _IDENTITY.pack(

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING
 
 import zstandard
 
+from explorer.core.errors import CorruptImage
 from explorer.images.base import Fact, Image, Piece
 
 if TYPE_CHECKING:
@@ -96,10 +97,17 @@ class Packing(ABC):
     whole_runs = True
     """Whether a stream ends where its run does, or goes on with the next run's bytes."""
 
-    def __init__(self, starts: array[int], size: int) -> None:
+    def __init__(self, opening: Opening, starts: array[int], size: int) -> None:
         """``starts`` tell where in the disk of ``size`` bytes each run begins; none is empty."""
         self.starts = starts
         self.size = size
+        self.progress = opening.choices.progress
+        """Told of what is read to decode runs, until the image is open."""
+
+    def tell(self, done: int, total: int) -> None:
+        """Tell of progress."""
+        if self.progress is not None:
+            self.progress(done, total)
 
     @abstractmethod
     def open_run(self, number: int) -> Stream:
@@ -112,6 +120,11 @@ class Packing(ABC):
     def facts(self) -> dict[str, Fact]:
         """What is worth knowing of how the file is compressed."""
         return {}
+
+    def longest(self) -> int:
+        """Bytes of the longest run: as many are decoded, at the most, to read one."""
+        ends = (*self.starts[1:], self.size)
+        return max(end - start for start, end in zip(self.starts, ends, strict=True))
 
     def run_end(self, number: int) -> int:
         """Where in the disk a run ends."""
@@ -208,9 +221,10 @@ class PackedImage(Image):
     def facts(self) -> dict[str, Fact]:
         """How the file is compressed."""
         return {
-            "compression": self._packing.name,
+            "compressed with": self._packing.name,
             "compressed size": self._opening.file.size,
             **self._packing.facts(),
+            "longest run": self._packing.longest(),
         }
 
     def pieces(self, offset: int, length: int) -> Iterator[Piece]:
@@ -223,8 +237,14 @@ class PackedImage(Image):
         done = 0
         while done < len(buffer):
             number, skipped = divmod(position + done, PIECE)
-            piece = cache.get((self, number), partial(self._read_piece, number))
-            part = piece[skipped : skipped + len(buffer) - done]
+            length = min(PIECE - skipped, len(buffer) - done)
+            try:
+                piece = cache.get((self, number), partial(self._read_piece, number))
+                part = piece[skipped : skipped + length]
+            except CorruptImage:
+                # The damage may be elsewhere in the piece.
+                with self._lock:
+                    part = self._decode(position + done, length)
             buffer[done : done + len(part)] = part
             done += len(part)
 
@@ -300,5 +320,6 @@ class PackedImage(Image):
 
     def _put_aside(self, run: int, start: int, data: bytes) -> None:
         length = self._packing.run_end(run) - self._packing.starts[run]
-        if length >= LONG_RUN and len(data) == PIECE and start % PIECE == 0:
+        is_whole = start % PIECE == 0 and len(data) == min(PIECE, self.size - start)
+        if length >= LONG_RUN and is_whole:
             self._aside.put(start // PIECE, data)

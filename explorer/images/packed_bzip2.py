@@ -159,7 +159,7 @@ class Bzip2Packing(Packing):
             _Scan(opening, table).run()
             kept.store(table.pack())
         self._table = table
-        super().__init__(table.starts, table.size)
+        super().__init__(opening, table.starts, table.size)
 
     def position(self, number: int) -> int:
         """The byte that a block begins in."""

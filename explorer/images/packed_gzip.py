@@ -25,6 +25,7 @@ from indexed_gzip.indexed_gzip import (  # type: ignore[import-untyped]
 
 from explorer.images.kept import Kept
 from explorer.images.packed import (
+    INPUT_SIZE,
     LARGEST_SIZE,
     PIECE,
     RUNS_LIMIT,
@@ -43,10 +44,12 @@ DEFLATE = "deflate data"
 
 SPACING = 4 << 20
 """Bytes of the disk between two seek points, at the least."""
-SESSION_POINTS = 2048
+SESSION_POINTS = 4096
 """Seek points that are found before they are taken over; indexed_gzip holds 32 KiB for each."""
-POINTS_LIMIT = 8192
-"""Seek points that are kept: of a disk too large for so many, every second one is."""
+POINTS_LIMIT = 1 << 16
+"""Seek points that are kept: of a disk too large for so many, only every second one is."""
+WINDOWS_LIMIT = 128 << 20
+"""Bytes of their windows, compressed; the same holds."""
 WINDOW = 32768
 
 _MAGIC = b"\x1f\x8b\x08"
@@ -59,6 +62,8 @@ _RAW_BITS = -15
 _AT_HEADER, _AT_DATA, _WINDOWED = 0, 1, 2
 _EVERYTHING = 1 << 62
 _READ_SIZE = 64 * 1024
+_FIRST_READ = 4096
+"""Of a member, which may be short; each further one is of twice as much."""
 _COUNT_EVERY = 1 << 20
 
 
@@ -113,6 +118,7 @@ class _Deflate:
         """``bits`` of the byte before ``position`` are the first ones."""
         self._opening = opening
         self._input = Input(opening.file, position, opening.file.size)
+        self._step = _FIRST_READ
         self._kind = kind
         self._pending = b""
         if bits:
@@ -135,7 +141,10 @@ class _Deflate:
     def read(self, length: int) -> bytes:
         """Some of the next bytes of this member; empty at its end."""
         while not self._stream.eof:
-            packed = self._pending or self._input.read()
+            packed = self._pending
+            if not packed:
+                packed = self._input.read(self._step)
+                self._step = min(2 * self._step, INPUT_SIZE)
             try:
                 data = self._stream.decompress(packed, length)
             except zlib.error as error:
@@ -157,6 +166,7 @@ class _Deflate:
         if start >= stop or file.read(start, 3) != _MAGIC:
             return False
         self._input = Input(file, start, file.size)
+        self._step = _FIRST_READ
         self._kind = _AT_HEADER
         self._pending = b""
         self._stream = zlib.decompressobj(_MEMBER_BITS)
@@ -182,10 +192,12 @@ def _reason(error: zlib.error) -> str:
 
 
 def _skip_zeros(file: SourceFile, at: int) -> int:
-    """The place of the next byte that is not 0, as of a file that was filled up to a tape's block.
+    """The place of the next byte that is not 0: a file may be filled up to a tape's block.
 
     Looked for in a few KiB.
     """
+    if file.read(at, 1) != b"\0":
+        return at
     step = file.read(at, _READ_SIZE)
     return at + len(step) - len(step.lstrip(b"\0"))
 
@@ -201,7 +213,8 @@ class _Points:
         self.end = 0
         """Of the last member, in the file."""
         self.members = 0
-        """That were counted."""
+        self.checked = True
+        """Whether the checksums of all members were compared."""
         self.starts = array("Q")
         """In the disk."""
         self.positions = array("Q")
@@ -210,6 +223,7 @@ class _Points:
         self.bits = array("B")
         self.windows: list[bytes] = []
         """Of each point, compressed; empty for those that need none."""
+        self.window_bytes = 0
 
     def append(self, start: int, position: int, kind: int, bits: int, window: bytes) -> None:
         """Take in one more; of two at the same place the later one counts."""
@@ -220,6 +234,7 @@ class _Points:
         self.kinds.append(kind)
         self.bits.append(bits)
         self.windows.append(window)
+        self.window_bytes += len(window)
 
     def trim(self) -> None:
         """Let those go that are at the end of the disk."""
@@ -227,6 +242,7 @@ class _Points:
             self._pop()
 
     def _pop(self) -> None:
+        self.window_bytes -= len(self.windows[-1])
         for values in (self.starts, self.positions, self.kinds, self.bits, self.windows):
             values.pop()
 
@@ -237,7 +253,7 @@ class _Points:
     def thinned(self, spacing: int) -> _Points:
         """Those of them that are wanted with a larger spacing."""
         points = _Points()
-        points.size, points.end, points.members = self.size, self.end, self.members
+        points.size, points.members, points.checked = self.size, self.members, self.checked
         for point in zip(
             self.starts, self.positions, self.kinds, self.bits, self.windows, strict=True
         ):
@@ -247,7 +263,7 @@ class _Points:
 
     def pack(self) -> bytes:
         """As a record."""
-        head = array("Q", (self.size, self.end, self.members, len(self.starts)))
+        head = array("Q", (self.size, self.end, self.members, self.checked, len(self.starts)))
         lengths = array("Q", map(len, self.windows))
         tables = (head, self.starts, self.positions, lengths, self.kinds, self.bits)
         return b"".join((*(table.tobytes() for table in tables), *self.windows))
@@ -255,20 +271,24 @@ class _Points:
     @classmethod
     def unpack(cls, record: bytes | None, file_size: int) -> _Points | None:
         """The way back; None when the record is none, or tells what cannot be."""
-        if record is None or len(record) < 32:
+        if record is None or len(record) < 40:
             return None
         points = cls()
-        points.size, points.end, points.members, count = struct.unpack_from("=4Q", record)
-        at = 32 + count * 26
+        points.size, points.end, points.members, checked, count = array("Q", record[:40])
+        points.checked = bool(checked)
+        at = 40 + count * 26
         if len(record) < at or not count:
             return None
-        numbers = array("Q", record[32 : 32 + count * 24])
+        numbers = array("Q", record[40 : 40 + count * 24])
         points.starts, points.positions = numbers[:count], numbers[count : 2 * count]
         lengths = numbers[2 * count :]
         points.kinds = array("B", record[at - 2 * count : at - count])
         points.bits = array("B", record[at - count : at])
-        for length in lengths:
-            points.windows.append(record[at : at + length])
+        for kind, length in zip(points.kinds, lengths, strict=True):
+            window = record[at : at + length]
+            if not _is_window(window) if kind == _WINDOWED else window:
+                return None
+            points.windows.append(window)
             at += length
         if (
             at != len(record)
@@ -276,11 +296,21 @@ class _Points:
             or points.starts[-1] >= points.size
             or list(points.starts) != sorted(set(points.starts))
             or max(points.positions) > file_size
+            or not min(points.positions)
             or max(points.kinds) > _WINDOWED
             or max(points.bits) > 7
         ):
             return None
         return points
+
+
+def _is_window(packed: bytes) -> bool:
+    stream = zlib.decompressobj()
+    try:
+        window = stream.decompress(packed, WINDOW + 1)
+    except zlib.error:
+        return False
+    return stream.eof and len(window) == WINDOW
 
 
 class _Export(io.RawIOBase):
@@ -414,6 +444,8 @@ class _Builder:
         )
         if self._resume is not None:
             reader.import_index(fileobj=io.BytesIO(self._import()))
+            # From within a member it cannot.
+            self.points.checked = False
         source.reader = reader
         try:
             reader.seek(_EVERYTHING)
@@ -460,7 +492,7 @@ class _Builder:
             self.points.size = export.records[-1][1]
         self._resume = export.records[-1]
         self._window = export.last_window
-        while len(self.points.starts) > POINTS_LIMIT:
+        while len(self.points.starts) > POINTS_LIMIT or self.points.window_bytes > WINDOWS_LIMIT:
             self._spacing *= 2
             self.points = self.points.thinned(self._spacing)
 
@@ -501,15 +533,19 @@ def _open_point(opening: Opening, points: _Points, number: int) -> _Deflate:
     )
 
 
-def _check_members(opening: Opening) -> int:
-    """Decode all members, to tell what is wrong; returns where the last one ends."""
+def _check_members(opening: Opening) -> tuple[int, int]:
+    """Decode all members, to tell what is wrong.
+
+    Returns where the last one ends, and how long what they hold is.
+    """
     deflate = _Deflate(opening, 0, 0, _AT_HEADER, b"")
+    size = 0
     while True:
-        while deflate.read(PIECE):
-            pass
+        while data := deflate.read(PIECE):
+            size += len(data)
         end = deflate.end
         if not deflate.next_member(opening.file.size):
-            return end
+            return end, size
 
 
 _FAILURES = (ZranError, CrcError, _Unclear)
@@ -521,7 +557,10 @@ def _build(opening: Opening) -> _Points:
         return _Builder(opening, size).build()
     except _FAILURES:
         # It does not tell where; and it looks for members in whatever is behind the last one.
-        end = _check_members(opening)
+        end, length = _check_members(opening)
+    if not length:
+        # Nor does it take a member without content.
+        return _Points()
     try:
         return _Builder(opening, end).build()
     except _FAILURES as error:
@@ -585,7 +624,7 @@ class GzipPacking(Packing):
         self._points = points
         if points.size > LARGEST_SIZE:
             raise opening.corrupt(MEMBER, 0, "the members are too large")
-        super().__init__(points.starts, points.size)
+        super().__init__(opening, points.starts, points.size)
 
     def position(self, number: int) -> int:
         """Where the block of a seek point begins."""
@@ -608,6 +647,8 @@ class GzipPacking(Packing):
             "seek points": len(self.starts),
             "BGZF": self.whole_runs,
         }
+        if not self.whole_runs:
+            facts["checksums compared"] = self._points.checked
         if self._points.end < self._opening.file.size:
             facts["ignored bytes at the end"] = self._opening.file.size - self._points.end
         return facts

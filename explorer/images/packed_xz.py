@@ -49,6 +49,8 @@ class _Index:
     """The index of a stream (section 4): the sizes of its blocks."""
 
     def __init__(self, opening: Opening, position: int, raw: bytes) -> None:
+        self._opening = opening
+        self._position = position
         self._raw = raw
         self._at = 1
         if raw[:1] != b"\0" or zlib.crc32(raw[:-4]) != int.from_bytes(raw[-4:], "little"):
@@ -65,22 +67,22 @@ class _Index:
             raise opening.corrupt(INDEX, position, f"{count} records do not fill it")
 
     def _number(self) -> int:
-        """A multibyte integer (section 1.2); 0 behind the end."""
+        """A multibyte integer (section 1.2)."""
         number = shift = 0
         while self._at < len(self._raw) - 4 and shift < 63:
             byte = self._raw[self._at]
             self._at += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
-                break
+                return number
             shift += 7
-        return number
+        raise self._opening.corrupt(INDEX, self._position, "a number in it has no end")
 
 
 class _BlockStream(Stream):
-    def __init__(self, opening: Opening, header: bytes, start: int, end: int) -> None:
+    def __init__(self, opening: Opening, header: bytes, data: Input) -> None:
         self._opening = opening
-        self._input = Input(opening.file, start, end)
+        self._input = data
         self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
         self._header = header
 
@@ -133,7 +135,7 @@ class XzPacking(Packing):
                         raise opening.corrupt(INDEX, position, "the blocks are too large")
                 position += length
         self._streams = len(streams)
-        super().__init__(starts, size)
+        super().__init__(opening, starts, size)
 
     def position(self, number: int) -> int:
         """Where a block begins."""
@@ -145,8 +147,7 @@ class XzPacking(Packing):
         return _BlockStream(
             self._opening,
             _stream_header(self._flags[number]),
-            start,
-            start + self._lengths[number],
+            Input(self._opening.file, start, start + self._lengths[number], self.tell),
         )
 
     def facts(self) -> dict[str, Fact]:

@@ -17,6 +17,7 @@ import zstandard
 
 from explorer.images.kept import Kept
 from explorer.images.packed import (
+    INPUT_SIZE,
     LARGEST_SIZE,
     PIECE,
     RUNS_LIMIT,
@@ -48,8 +49,8 @@ _CONTENT_SIZES = (0, 2, 4, 8)
 # 3.1.1.2
 _RLE, _RESERVED = 1, 3
 
-_STEP = 65536
-"""Bytes that are read at once to look for headers."""
+_STEP = 1024
+"""Bytes that are read at once to look for headers: most blocks are longer, many are of 4."""
 
 
 class _Frame(NamedTuple):
@@ -107,7 +108,7 @@ class _Scanner:
     def __init__(self, opening: Opening) -> None:
         self._file = opening.file
         self._progress = opening.choices.progress
-        self._start = 0
+        self._start = self._told = 0
         self._step = b""
 
     def read(self, position: int, length: int) -> bytes:
@@ -116,7 +117,8 @@ class _Scanner:
         if skipped < 0 or skipped + length > len(self._step):
             self._start, skipped = position, 0
             self._step = self._file.read(position, _STEP)
-            if self._progress is not None:
+            if self._progress is not None and position - self._told >= INPUT_SIZE:
+                self._told = position
                 self._progress(position, self._file.size)
         return self._step[skipped : skipped + length]
 
@@ -127,7 +129,7 @@ def _find_end(opening: Opening, scanner: _Scanner, start: int, frame: _Frame) ->
     while True:
         raw = scanner.read(at, 3)
         if len(raw) < 3:
-            raise opening.corrupt(BLOCK, at, "the file is cut off")
+            raise opening.corrupt(BLOCK, min(at, opening.file.size), "the file is cut off")
         header = int.from_bytes(raw, "little")
         kind, size = header >> 1 & 3, header >> 3
         if kind == _RESERVED:
@@ -136,7 +138,7 @@ def _find_end(opening: Opening, scanner: _Scanner, start: int, frame: _Frame) ->
         if header & 1:
             at += 4 if frame.checksum else 0
             if at > opening.file.size:
-                raise opening.corrupt(BLOCK, at, "the file is cut off")
+                raise opening.corrupt(BLOCK, opening.file.size, "the file is cut off")
             return at
 
 
@@ -145,7 +147,7 @@ class _FrameStream(Stream):
         self._opening = opening
         self._input = data
         self._reader = zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT).stream_reader(
-            cast("IO[bytes]", data), read_size=_STEP
+            cast("IO[bytes]", data), read_size=INPUT_SIZE
         )
 
     def read(self, length: int) -> bytes:
@@ -194,7 +196,7 @@ class ZstdPacking(Packing):
         if kept is not None and measured:
             kept.store(lengths.tobytes())
         starts, self._positions, self._ends = filled
-        super().__init__(starts, size)
+        super().__init__(opening, starts, size)
 
     def position(self, number: int) -> int:
         """Where a frame begins."""
@@ -204,7 +206,9 @@ class ZstdPacking(Packing):
         """Decode a frame."""
         start = self._positions[number]
         _check_window(self._opening, _read_header(self._opening, start))
-        return _FrameStream(self._opening, Input(self._opening.file, start, self._ends[number]))
+        return _FrameStream(
+            self._opening, Input(self._opening.file, start, self._ends[number], self.tell)
+        )
 
     def facts(self) -> dict[str, Fact]:
         """What it is made of."""
@@ -256,7 +260,9 @@ class ZstdPacking(Packing):
                 # 3.1.2
                 at += 8 + int.from_bytes(raw[4:], "little")
                 if at > opening.file.size:
-                    raise opening.corrupt("zstd skippable frame", at, "the file is cut off")
+                    raise opening.corrupt(
+                        "zstd skippable frame", opening.file.size, "the file is cut off"
+                    )
                 continue
             frame = _read_header(opening, at)
             _check_window(opening, frame)
@@ -267,7 +273,10 @@ class ZstdPacking(Packing):
         return lengths
 
     def _measure(self, start: int, end: int, offset: int, aside: Aside) -> int:
-        """Bytes that a frame decodes to; it begins at ``offset`` in the disk."""
+        """Bytes that a frame decodes to; it begins at ``offset`` in the disk.
+
+        What it decodes to is put aside, but for pieces that it shares with other frames.
+        """
         opening = self._opening
         data = Input(opening.file, start, end, opening.choices.progress)
         stream = _FrameStream(opening, data)
@@ -280,6 +289,8 @@ class ZstdPacking(Packing):
                 if len(piece) == PIECE:
                     aside.put(at // PIECE - 1, bytes(piece))
                 piece.clear()
+        if end == self._ends[-1] and len(piece) == at % PIECE:
+            aside.put(at // PIECE, bytes(piece))
         return at - offset
 
 
