@@ -413,11 +413,9 @@ class Stack:
 
     def _unused_name(self, name: str) -> str:
         used = {node.volume.name for node in self._nodes.values()}
-        return next(
-            tried
-            for tried in (name, *(f"{name}#{number}" for number in count(2)))
-            if tried not in used
-        )
+        if name not in used:
+            return name
+        return next(tried for number in count(2) if (tried := f"{name}#{number}") not in used)
 
     def _assemble_arrays(self) -> None:
         if not self._raid_members:

@@ -332,9 +332,9 @@ int lkl_mount_device(struct lkl_kernel *kernel, const char *device,
 		strcpy(page, options);
 	}
 	/* "/mnt/vda1.0": no name is given twice. */
-	result = snprintf(path, size, "/mnt/%s.%" PRIu64,
-			  name ? name + 1 : device,
-			  atomic_fetch_add(&kernel->mount_count, 1));
+	result =
+	    snprintf(path, size, "/mnt/%s.%" PRIu64, name ? name + 1 : device,
+		     atomic_fetch_add(&kernel->mount_count, 1));
 	if (result < 0 || (size_t)result >= size)
 		return -ERANGE;
 	result = (int)lkl_sys_mkdirat(kernel, LKL_AT_FDCWD, path, 0755);
