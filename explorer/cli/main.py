@@ -30,6 +30,9 @@ def run(argv: list[str]) -> int:
     from explorer.core.errors import ExplorerError
     from explorer.core.messages import describe
 
+    from explorer.host.limits import raise_file_limit
+
+    raise_file_limit()
     try:
         with interruptible():
             code = _command(arguments.command)(arguments)

@@ -15,6 +15,7 @@ from explorer.core.errors import RecordError
 from explorer.engine.pipe import Pipe, take_standard_streams
 from explorer.engine.server import Server
 from explorer.engine.source import Source
+from explorer.host.limits import raise_file_limit
 from explorer.wire.frames import EXIT_PROTOCOL
 from explorer.wire.messages import Ready
 
@@ -27,6 +28,7 @@ def main() -> int:
     """Serves until the window closes the pipe; returns the process's exit code."""
     # Ctrl+C in a terminal reaches both processes; the window decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise_file_limit()
     pipe = Pipe(*take_standard_streams())
     # Python's own faults; those inside the kernel are the library's to catch.
     faulthandler.enable(file=sys.stderr, all_threads=True)
