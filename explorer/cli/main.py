@@ -29,7 +29,6 @@ def run(argv: list[str]) -> int:
     from explorer.cli.output import print_error, print_json
     from explorer.core.errors import ExplorerError
     from explorer.core.messages import describe
-
     from explorer.host.limits import raise_file_limit
 
     raise_file_limit()
