@@ -80,6 +80,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def modest_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of what most file systems know."""
+    top = tmp_path_factory.mktemp("modest") / "top"
+    top.mkdir()
+    trees.make_modest_tree(top)
+    return top
+
+
+@pytest.fixture(scope="session")
 def image_of(
     built: None, tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:

@@ -114,6 +114,38 @@ def make_tree(top: Path, *, owners: bool = ROOT) -> None:
     _set_times(root)
 
 
+def make_modest_tree(top: Path, *, owners: bool = ROOT) -> None:
+    """Fill a folder with what most file systems know: short names, small numbers, even seconds."""
+    (top / "folder" / "deeper").mkdir(parents=True)
+    (top / "empty-folder").mkdir()
+    (top / "hello.txt").write_text("hello\n")
+    (top / "empty").touch()
+    (top / "folder" / "large.bin").write_bytes(noise(1_000_017, 1))
+    (top / "folder" / "repeated.txt").write_bytes(b"all the same " * 30_000)
+    (top / "folder" / "deeper" / "leaf").write_text("leaf\n")
+    (top / "Größe-Ä").write_text("unicode\n")
+    (top / "MiXed.Case.and.longer").write_text("case\n")
+    for number in range(120):
+        (top / "folder" / "deeper" / f"number{number:03}").write_text(f"{number}\n")
+    os.link(top / "hello.txt", top / "folder" / "second")
+    (top / "link").symlink_to("folder/large.bin")
+    (top / "folder" / "up").symlink_to("../hello.txt")
+    os.mkfifo(top / "fifo")
+    if owners:
+        os.mknod(top / "device", stat.S_IFCHR | 0o640, os.makedev(4, 67))
+        os.mknod(top / "disk", stat.S_IFBLK | 0o660, os.makedev(8, 17))
+        os.chown(top / "hello.txt", 12, 34)
+        os.chown(top / "folder", 1000, 100)
+    (top / "hello.txt").chmod(0o640)
+    (top / "empty").chmod(0o4755)
+    (top / "folder" / "deeper").chmod(0o2751)
+    (top / "empty-folder").chmod(0o500)
+    moment = 1_500_000_000
+    for path in sorted(top.rglob("*"), reverse=True):
+        moment += 86_400
+        os.utime(path, ns=(moment * _SECOND, moment * _SECOND), follow_symlinks=False)
+
+
 def _set_times(root: bytes) -> None:
     moments = [
         1_700_000_000 * _SECOND + 123_456_789,
@@ -268,6 +300,14 @@ def run_tool(name: str, *arguments: str | Path, text: str | None = None) -> str:
         check=False,
     )
     assert done.returncode == 0, f"{name} {arguments}: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+def read_by_grub(image: Path, path: str) -> bytes:
+    """A file's content by GRUB's own reader of its file system."""
+    tool = find_tool("grub-fstest")
+    done = subprocess.run([tool, image, "cat", f"(loop0){path}"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 

@@ -64,8 +64,9 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "bcachefs": (Attempt("errors=ro,version_upgrade=none"),),
     # errors=continue: as for ext4. iocharset: without it names are cut to Latin-1.
     "jfs": (Attempt("errors=continue,iocharset=utf8"),),
-    # There is no second attempt: Linux replays the journal of a ReiserFS, or does not mount it.
-    "reiserfs": (Attempt(),),
+    # user_xattr, acl: without them it hides what it has of both. There is no attempt that leaves the
+    # journal alone: Linux replays that of a ReiserFS, or does not mount it.
+    "reiserfs": (Attempt("user_xattr,acl"), Attempt()),
     "nilfs2": _journaled("errors=continue", "norecovery"),
     # utf8: names as they are, instead of Latin-1 with question marks. tz=UTC: the times of FAT
     # have no zone, and show as they are stored wherever this program runs. errors=continue: as

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from explorer.core.entries import FileType
-from tests.trees import ROOT, find_tool, host_facts, make_empty, mount_facts, noise, run_tool
+from tests.trees import find_tool, host_facts, make_empty, mount_facts, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tests.trees import Facts
 
 MIB = 1 << 20
-SECOND = 10**9
 
 NAMES = ("type", "size", "content")
 TIMES = (*NAMES, "modify_ns")
@@ -237,41 +236,6 @@ MADE = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def modest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree of what most file systems know: short names, small numbers, even seconds."""
-    top = tmp_path_factory.mktemp("modest") / "top"
-    (top / "folder" / "deeper").mkdir(parents=True)
-    (top / "empty-folder").mkdir()
-    (top / "hello.txt").write_text("hello\n")
-    (top / "empty").touch()
-    (top / "folder" / "large.bin").write_bytes(noise(1_000_017, 1))
-    (top / "folder" / "repeated.txt").write_bytes(b"all the same " * 30_000)
-    (top / "folder" / "deeper" / "leaf").write_text("leaf\n")
-    (top / "Größe-Ä").write_text("unicode\n")
-    (top / "MiXed.Case.and.longer").write_text("case\n")
-    for number in range(120):
-        (top / "folder" / "deeper" / f"number{number:03}").write_text(f"{number}\n")
-    os.link(top / "hello.txt", top / "folder" / "second")
-    os.symlink("folder/large.bin", top / "link")
-    os.symlink("../hello.txt", top / "folder" / "up")
-    os.mkfifo(top / "fifo")
-    (top / "hello.txt").chmod(0o640)
-    (top / "empty").chmod(0o4755)
-    (top / "folder" / "deeper").chmod(0o2751)
-    (top / "empty-folder").chmod(0o500)
-    if ROOT:
-        os.mknod(top / "device", stat.S_IFCHR | 0o640, os.makedev(4, 67))
-        os.mknod(top / "disk", stat.S_IFBLK | 0o660, os.makedev(8, 17))
-        os.chown(top / "hello.txt", 12, 34)
-        os.chown(top / "folder", 1000, 100)
-    moment = 1_500_000_000
-    for path in sorted(top.rglob("*"), reverse=True):
-        moment += 86_400
-        os.utime(path, ns=(moment * SECOND, moment * SECOND), follow_symlinks=False)
-    return top
-
-
 def narrowed(facts: Mapping[bytes, Facts], made: Made) -> dict[bytes, tuple[object, ...]]:
     """What of each entry is compared; the root is its maker's."""
     return {
@@ -293,13 +257,16 @@ def narrowed(facts: Mapping[bytes, Facts], made: Made) -> dict[bytes, tuple[obje
     ],
 )
 def test_what_its_own_tool_wrote_is_read(
-    made: Made, modest: Path, tmp_path: Path, mounted: Callable[[Path, str | None], MountedVolume]
+    made: Made,
+    modest_tree: Path,
+    tmp_path: Path,
+    mounted: Callable[[Path, str | None], MountedVolume],
 ) -> None:
     image = tmp_path / "image"
-    made.make(modest, image)
+    made.make(modest_tree, image)
     found = narrowed(mount_facts(mounted(image, made.volume).mount), made)
     found.pop(b"lost+found", None)
-    wanted = narrowed(host_facts(modest), made)
+    wanted = narrowed(host_facts(modest_tree), made)
     assert found.keys() == wanted.keys()
     wrong = {path: (found[path], wanted[path]) for path in wanted if found[path] != wanted[path]}
     assert not wrong

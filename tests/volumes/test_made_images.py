@@ -8,7 +8,7 @@ import lzma
 import os
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -21,6 +21,7 @@ from tests.trees import (
     make_empty,
     mount_facts,
     noise,
+    read_by_grub,
     run_tool,
     whole_seconds,
     without,
@@ -91,7 +92,17 @@ KEPT: dict[str, Callable[[Mapping[bytes, Facts]], dict[bytes, Facts]]] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(KEPT))
+def whole_tree(name: str) -> object:
+    """An image of the whole tree, and what that proves."""
+    kind, _, how = name.partition("-")
+    feature = {
+        "": "names as bytes, holes, modes, owners, links, devices, attributes",
+        "written": "the same, with times in nanoseconds from before 1970 to beyond 2038",
+    }.get(how, how)
+    return pytest.param(name, marks=pytest.mark.proves("file system", kind, feature))
+
+
+@pytest.mark.parametrize("name", [whole_tree(name) for name in sorted(KEPT)])
 def test_a_tree_comes_back(
     name: str,
     tree: Path,
@@ -126,35 +137,61 @@ def plain_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-# Size in MiB, the tool that makes it, the kernel's name, options for writing and, where there is
-# one, its checker.
-PLAIN: dict[str, tuple[int, tuple[str, ...], str, str, tuple[str, ...]]] = {
-    "fat12": (6, ("mkfs.vfat", "-F", "12"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
-    "fat16": (32, ("mkfs.vfat", "-F", "16"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
-    "fat32": (64, ("mkfs.vfat", "-F", "32"), "vfat", "utf8,tz=UTC", ("fsck.vfat", "-n")),
-    "exfat": (32, ("mkfs.exfat",), "exfat", "iocharset=utf8", ("fsck.exfat", "-n")),
-    "ntfs": (64, ("mkntfs", "-qfF"), "ntfs3", "iocharset=utf8", ("ntfsfix", "-n")),
-    "jfs": (32, ("mkfs.jfs", "-q"), "jfs", "iocharset=utf8", ("fsck.jfs", "-n")),
-    "nilfs2": (256, ("mkfs.nilfs2", "-q"), "nilfs2", "", ()),
-    "minix3": (16, ("mkfs.minix", "-3"), "minix", "", ("fsck.minix",)),
-    "udf": (32, ("mkfs.udf",), "udf", "", ()),
-}
+class Plain(NamedTuple):
+    """A file system that knows no owners, modes or links, and how it is made and written."""
+
+    name: str
+    feature: str
+    size: int
+    """MiB."""
+    tool: tuple[str, ...]
+    kind: str
+    """The kernel's name."""
+    options: str = ""
+    """For writing."""
+    checker: tuple[str, ...] = ()
 
 
-@pytest.mark.parametrize("name", PLAIN)
+FAT = "utf8,tz=UTC"
+PLAIN = (
+    Plain("fat", "FAT12", 6, ("mkfs.vfat", "-F", "12"), "vfat", FAT, ("fsck.vfat", "-n")),
+    Plain("fat", "FAT16", 32, ("mkfs.vfat", "-F", "16"), "vfat", FAT, ("fsck.vfat", "-n")),
+    Plain("fat", "FAT32", 64, ("mkfs.vfat", "-F", "32"), "vfat", FAT, ("fsck.vfat", "-n")),
+    Plain("exfat", "names in Unicode", 32, ("mkfs.exfat",), "exfat", "iocharset=utf8",
+          ("fsck.exfat", "-n")),
+    Plain("ntfs", "names in Unicode", 64, ("mkntfs", "-qfF"), "ntfs3", "iocharset=utf8",
+          ("ntfsfix", "-n")),
+    Plain("jfs", "names in Unicode", 32, ("mkfs.jfs", "-q"), "jfs", "iocharset=utf8",
+          ("fsck.jfs", "-n")),
+    Plain("nilfs2", "names in Unicode", 256, ("mkfs.nilfs2", "-q"), "nilfs2"),
+    Plain("minix", "version 3", 16, ("mkfs.minix", "-3"), "minix", "", ("fsck.minix",)),
+    Plain("udf", "on a hard disk", 32, ("mkfs.udf",), "udf"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(
+            made,
+            id=f"{made.name}-{made.feature}",
+            marks=pytest.mark.proves("file system", made.name, made.feature),
+        )
+        for made in PLAIN
+    ],
+)
 def test_names_bytes_and_times_come_back(
-    name: str,
+    made: Plain,
     plain_tree: Path,
     tmp_path: Path,
     built: None,
     mounted: Callable[[Path], MountedVolume],
 ) -> None:
-    size, (tool, *tool_options), kind, options, checker = PLAIN[name]
-    image = make_empty(tmp_path / "image", size << 20)
-    run_tool(tool, *tool_options, image)
-    write_tree(kind, plain_tree, image, options, plain=True)
-    if checker:
-        run_tool(*checker, image)
+    image = make_empty(tmp_path / "image", made.size << 20)
+    run_tool(made.tool[0], *made.tool[1:], image)
+    write_tree(made.kind, plain_tree, image, made.options, plain=True)
+    if made.checker:
+        run_tool(made.checker[0], *made.checker[1:], image)
     facts = mount_facts(mounted(image).mount)
     found = {path: (one.type, one.size, one.modify_ns, one.content) for path, one in facts.items()}
     wanted = {
@@ -166,6 +203,70 @@ def test_names_bytes_and_times_come_back(
         found.pop(path, None)
         wanted.pop(path, None)
     assert found == wanted
+    # Not only Linux reads what Linux wrote.
+    for name in ("MiXed.Case.Name", "folder/deeper/large.bin", "folder/number 299.txt"):
+        assert read_by_grub(image, f"/{name}") == (plain_tree / name).read_bytes()
+
+
+class Older(NamedTuple):
+    """A file system with owners, modes and links, in small numbers and whole seconds."""
+
+    name: str
+    feature: str
+    size: int
+    """MiB."""
+    tool: tuple[str, ...]
+    options: str = ""
+    """For writing."""
+    checker: tuple[str, ...] = ()
+    xattrs: bool = False
+
+
+MODES = "modes, owners, links, devices"
+OLDER = (
+    Older("jfs", f"{MODES}, attributes", 32, ("mkfs.jfs", "-q"), "iocharset=utf8",
+          ("fsck.jfs", "-n"), xattrs=True),
+    Older("reiserfs", f"{MODES}, attributes", 64, ("mkreiserfs", "-q", "-f", "-f"), "user_xattr",
+          ("reiserfsck", "-y", "-q", "--check"), xattrs=True),
+    Older("nilfs2", MODES, 160, ("mkfs.nilfs2", "-q")),
+    Older("minix", f"version 1: {MODES}", 8, ("mkfs.minix", "-1"), "", ("fsck.minix",)),
+    Older("minix", f"version 2: {MODES}", 8, ("mkfs.minix", "-2"), "", ("fsck.minix",)),
+    Older("minix", f"version 3: {MODES}", 8, ("mkfs.minix", "-3"), "", ("fsck.minix",)),
+    Older("udf", MODES, 32, ("mkfs.udf",)),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(
+            made,
+            id=f"{made.name}-{made.feature.split(':')[0]}",
+            marks=pytest.mark.proves("file system", made.name, made.feature),
+        )
+        for made in OLDER
+    ],
+)
+def test_modes_owners_and_links_come_back(
+    made: Older,
+    modest_tree: Path,
+    tmp_path: Path,
+    built: None,
+    mounted: Callable[[Path], MountedVolume],
+) -> None:
+    top = tmp_path / "top"
+    run_tool("cp", "-a", modest_tree, top)
+    if made.xattrs:
+        os.setxattr(top / "hello.txt", "user.note", b"a value with \0 and \xff")
+        os.setxattr(top / "folder", "user.folder", b"x" * 3000)
+    image = make_empty(tmp_path / "image", made.size << 20)
+    run_tool(made.tool[0], *made.tool[1:], image)
+    write_tree(made.name, top, image, made.options)
+    if made.checker:
+        run_tool(made.checker[0], *made.checker[1:], image)
+    wanted = without(host_facts(top), b"")
+    assert_same(without(mount_facts(mounted(image).mount), b"", b".nilfs"), wanted)
+    assert read_by_grub(image, "/folder/large.bin") == (top / "folder/large.bin").read_bytes()
 
 
 # ---- bcachefs: no tool of it, but a real superblock --------------------------------------------
@@ -180,6 +281,9 @@ BCACHEFS_BUCKETS = 752 + 8 + 16
 BCACHEFS_BUCKET = 64 << 10
 
 
+@pytest.mark.proves(
+    "file system", "bcachefs", "names as bytes, holes, modes, owners, links, devices, attributes"
+)
 @pytest.mark.skipif(not BCACHEFS.is_file(), reason="the real images are not here")
 def test_bcachefs_gives_a_tree_back(
     tree: Path, tmp_path: Path, built: None, mounted: Callable[[Path], MountedVolume]
