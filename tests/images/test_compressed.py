@@ -66,7 +66,7 @@ def content(size: int, seed: int = 1) -> bytes:
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("raw") / "disk"
-    path.write_bytes(content(5 * MIB + 12_345))
+    path.write_bytes(content(3 * MIB + 12_345))
     return path
 
 
@@ -100,7 +100,7 @@ TOOLS = {
     "xz in blocks": ("xz", 'xz -1 -T2 --block-size=1000000 -c "$IN" > "$OUT"', True),
     "xz in streams": (
         "xz",
-        'split -b 2000000 "$IN" "$OUT."; for i in "$OUT".*; do xz -1 -c "$i"; done > "$OUT"',
+        'split -b 900000 "$IN" "$OUT."; for i in "$OUT".*; do xz -1 -c "$i"; done > "$OUT"',
         True,
     ),
     "xz with SHA-256": ("xz", 'xz -1 -C sha256 -c "$IN" > "$OUT"', True),
@@ -200,28 +200,26 @@ def test_nothing_is_kept_without_a_folder(raw: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["disk.gz"]
 
 
-RANDOM_ACCESS = {
-    "bgzip": 3,
-    "xz in blocks": 3,
-    "xz in streams": 5,
-    "zstd in frames": 3,
-    "bzip2 -1": 2,
-    "gzip in parts": 3,
-}
-
-
-@pytest.mark.parametrize("tool", RANDOM_ACCESS)
-def test_a_read_far_away_reads_only_there(tool: str, raw: Path, tmp_path: Path) -> None:
-    _name, script, _at_once = TOOLS[tool]
-    path = shell(script, raw, tmp_path / "disk.img")
-    choices = Choices(cache_folder=tmp_path / "cache")
+@pytest.mark.parametrize(
+    "tool", ["bgzip", "gzip -1", "xz in blocks", "xz in streams", "zstd in frames", "bzip2 -1"]
+)
+def test_a_read_far_away_reads_only_there(
+    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_gzip, "SPACING", MIB)
+    name, script, _at_once = TOOLS[tool]
+    disk = tmp_path / "disk"
+    disk.write_bytes(noise(6 * MIB, 6))
+    path = shell(script, disk, tmp_path / "disk.img")
+    choices = Choices(format=name, cache_folder=tmp_path / "cache")
     open_image(path, choices=choices).close()
     file, image = open_counted(path, choices)
     with image:
         before = file.count
         offset = 4 * MIB + 123
-        assert image.read(offset, 1000) == raw.read_bytes()[offset : offset + 1000]
-        assert file.count - before < RANDOM_ACCESS[tool] * MIB
+        assert image.read(offset, 1000) == disk.read_bytes()[offset : offset + 1000]
+        # A run or two, of less than a MiB each, and what is read ahead.
+        assert file.count - before < 2 * MIB
 
 
 def test_reading_in_order_goes_the_way_once(raw: Path, tmp_path: Path) -> None:
@@ -836,7 +834,7 @@ def test_an_xz_block_that_tells_its_sizes(raw: Path, tmp_path: Path) -> None:
         check_image(image, raw)
         blocks = image.facts()["blocks"]
         assert isinstance(blocks, int)
-        assert blocks == 11
+        assert blocks == 7
         assert image.facts()["longest run"] == 500_000
 
 
@@ -1028,7 +1026,7 @@ def test_progress_is_told_and_can_end_it(tool: str, raw: Path, tmp_path: Path) -
     assert {total for _done, total in told} == {size}
     assert all(0 <= done <= size for done, _total in told)
     assert max(told)[0] >= size * 0.9
-    assert len(told) >= 3
+    assert len(told) >= 2
 
     def cancel(done: int, _total: int) -> None:
         if done > size // 2:
