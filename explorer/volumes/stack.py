@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from explorer.images.base import Fact, Image
     from explorer.kernel import BlockDevice, Disk, Kernel, Partition
-    from explorer.volumes import lvm, md, tables
+    from explorer.volumes import btrfs, lvm, md, tables
     from explorer.volumes.signatures import Recognised
 
 OVERLAY_LIMIT = 256 * 1024 * 1024
@@ -62,6 +62,7 @@ BLOCK_SIZES = (512, 1024, 2048, 4096)
 LUKS = "crypto_LUKS"
 LVM_MEMBER = "LVM2_member"
 RAID_MEMBER = "linux_raid_member"
+BTRFS = "btrfs"
 
 SILENT = ("f2fs",)
 """Recover without a word in the kernel's log."""
@@ -153,6 +154,9 @@ class Stack:
         self._logical: dict[tuple[str, str], int] = {}
         """The number of a logical volume, by the UUIDs of its group and its own."""
         self._arrays: dict[str, int] = {}
+        self._btrfs_devices: list[tuple[btrfs.BtrfsMember, BlockDevice]] = []
+        self._btrfs_joined: dict[str, btrfs.RegisteredDevices] = {}
+        """By the UUID of the file system."""
         self._tables: list[tuple[str, tables.Table]] = []
         self._waiting = False
         """Whether members were met since the last assembly."""
@@ -352,6 +356,12 @@ class Stack:
             member = md.read_superblock(node.window)
             if member is not None:
                 self._raid_members.append((member, self._hold(device(), node)))
+        elif content == BTRFS:
+            from explorer.volumes import btrfs
+
+            device_of = btrfs.read_device(node.window)
+            if device_of is not None and device_of.devices > 1:
+                self._btrfs_devices.append((device_of, self._hold(device(), node)))
         elif node.found is None and node.volume.kind != DISK and node.depth < DEPTH_LIMIT:
             self._look_for_partitions(node, device)
 
@@ -397,6 +407,7 @@ class Stack:
             self._waiting = False
             self._assemble_arrays()
             self._assemble_groups()
+            self._join_btrfs()
 
     def _parent(self, devices: Iterable[BlockDevice]) -> _Node | None:
         """The volume that one on several is shown below: that of its first member."""
@@ -469,6 +480,26 @@ class Stack:
                     node = self._add_device(place, active.device, known)
                 self._logical[group.uuid, logical.uuid] = node.volume.number
 
+    def _join_btrfs(self) -> None:
+        """Make file systems on several devices one volume each, that of their first device."""
+        if not self._btrfs_devices:
+            return
+        from explorer.volumes import btrfs
+
+        for group in btrfs.group_devices(self._btrfs_devices):
+            joined = self._btrfs_joined.pop(group.uuid, None)
+            if joined is not None:
+                # There are more of them now.
+                joined.close()
+            registered = btrfs.register_devices(group)
+            self._btrfs_joined[group.uuid] = registered
+            first, *others = (self._nodes[self._holders[one.path]] for one in group.devices)
+            first.device = lambda registered=registered: registered
+            first.volume = replace(first.volume, mountable=True, note=group.note)
+            for node in others:
+                note = f"a device of the file system on {first.volume.name}"
+                node.volume = replace(node.volume, mountable=False, note=note)
+
     # ---- What is done with a volume
 
     def _node(self, volume: Volume) -> _Node:
@@ -511,11 +542,7 @@ class Stack:
     def find_subvolumes(self, volume: Volume) -> list[Volume]:
         """The subvolumes and snapshots of a file system that has such; mounts it to see."""
         node = self._node(volume)
-        if node.volume.content != "btrfs" or node.volume.kind == SUBVOLUME:
-            return []
-        import importlib.util
-
-        if importlib.util.find_spec("explorer.volumes.btrfs") is None:
+        if node.volume.content != BTRFS or node.volume.kind == SUBVOLUME:
             return []
         known = [
             one.volume
@@ -530,7 +557,10 @@ class Stack:
             found = btrfs.list_subvolumes(mounted.mount)
         added = []
         for subvolume in found:
-            path = show_name(subvolume.path)
+            if subvolume.is_default:
+                # What the volume itself shows.
+                continue
+            path = "/" + show_name(subvolume.path)
             number = next(self._numbers)
             shown = replace(
                 node.volume,
@@ -544,7 +574,7 @@ class Stack:
                 note="",
             )
             self._nodes[number] = replace(
-                node, volume=shown, depth=node.depth + 1, options=f"subvolid={subvolume.number}"
+                node, volume=shown, depth=node.depth + 1, options=subvolume.mount_options
             )
             added.append(shown)
         return added
@@ -584,6 +614,9 @@ class Stack:
 
     def close(self) -> None:
         """Take everything apart and remove the disks; the volumes must be unmounted."""
+        for joined in self._btrfs_joined.values():
+            joined.close()
+        self._btrfs_joined.clear()
         self._closing.close()
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,10 @@ import pytest
 from explorer.core.errors import VolumeError
 from explorer.core.messages import describe
 from explorer.core.views import View
+from explorer.kernel import Kernel
+from explorer.kernel.btrfs import scan_device
 from explorer.volumes import Source, Wanted
+from tests.makers import ScratchDisk, Writer
 from tests.trees import make_empty, noise, run_tool
 from tests.volumes.luks_maker import Recipe, make_luks2
 from tests.volumes.lvm_host import LvmHost, lay
@@ -181,3 +185,87 @@ def test_lvm_on_an_array(
         assert not any(volume.mountable for volume in source.stack.volumes())
         (array,) = (volume for volume in source.stack.volumes() if volume.kind == "array")
         assert array.note
+
+
+def make_btrfs(folder: Path, count: int, *options: str) -> list[Path]:
+    """A Btrfs on several images, with one file that is known."""
+    top = folder / "top"
+    top.mkdir()
+    (top / "known").write_bytes(KNOWN)
+    images = [make_empty(folder / f"device{number}.img", 128 * MIB) for number in range(count)]
+    run_tool("mkfs.btrfs", "-q", *options, *images)
+    with ExitStack() as stack:
+        kernel = stack.enter_context(Kernel())
+        devices = []
+        for image in images:
+            scratch = ScratchDisk(image)
+            stack.callback(scratch.close)
+            devices.append(stack.enter_context(kernel.add_scratch_disk(scratch)).device())
+            scan_device(devices[-1])
+        mount = stack.enter_context(devices[0].mount("btrfs", read_only=False))
+        Writer(kernel, mount).write(os.fsencode(top))
+    return images
+
+
+@pytest.mark.proves("volume", "Btrfs", "a file system on several images")
+@VIEWS
+def test_a_btrfs_on_two_images(
+    tmp_path: Path, built: None, unchanged: Callable[[Path], Path], view: View
+) -> None:
+    images = make_btrfs(tmp_path, 2, "-d", "raid1", "-m", "raid1")
+    for order in (images, images[::-1]):
+        with Source(wanted(*map(unchanged, order), view=view)) as source:
+            usable = [volume for volume in source.stack.volumes() if volume.mountable]
+            assert len(usable) == 1
+            assert not usable[0].note
+            assert read_known(source, None)
+    # One of two mirrors is enough, and it is said that the other is not there.
+    with Source(wanted(unchanged(images[1]), view=view)) as source:
+        assert read_known(source, None)
+        (volume,) = source.stack.volumes()
+        assert volume.note
+
+
+def test_a_btrfs_that_lacks_what_it_cannot_do_without(tmp_path: Path, built: None) -> None:
+    images = make_btrfs(tmp_path, 2, "-d", "single", "-m", "raid0")
+    with Source(wanted(images[0])) as source:
+        assert source.stack.volumes()[0].note
+        with pytest.raises(VolumeError) as caught:
+            source.mount(source.choose(None))
+        assert "{" not in describe(caught.value)
+
+
+@pytest.mark.proves("volume", "Btrfs", "subvolumes and snapshots as volumes of their own")
+def test_subvolumes_are_volumes(tmp_path: Path, built: None) -> None:
+    (image,) = make_btrfs(tmp_path, 1)
+    with (
+        ExitStack() as stack,
+        Kernel() as kernel,
+    ):
+        scratch = ScratchDisk(image)
+        stack.callback(scratch.close)
+        disk = stack.enter_context(kernel.add_scratch_disk(scratch))
+        mount = stack.enter_context(disk.mount("btrfs", read_only=False))
+        with mount.open_directory() as root:
+            for name in (b"first", b"zweites"):
+                # BTRFS_IOC_SUBVOL_CREATE, of struct btrfs_ioctl_vol_args: a descriptor, a name.
+                argument = kernel.binding.ffi.new("char[]", bytes(8) + name.ljust(4088, b"\0"))
+                kernel.check(
+                    kernel.binding.library.lkl_sys_ioctl(
+                        kernel.pointer, root.descriptor, 0x5000940E, argument
+                    ),
+                    "ioctl",
+                )
+    with Source(wanted(image)) as source:
+        assert names(source) == ["0"]
+        found = source.stack.find_subvolumes(source.choose(None))
+        assert [volume.name for volume in found] == ["0@/first", "0@/zweites"]
+        assert {volume.kind for volume in found} == {"subvolume"}
+        assert {volume.parent for volume in found} == {0}
+        # What stands at the top is not in them.
+        with (
+            source.mount(source.choose("0@/first")) as mounted,
+            mounted.mount.open_directory() as top,
+        ):
+            assert not list(top)
+        assert read_known(source, "0")
