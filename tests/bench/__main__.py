@@ -280,7 +280,7 @@ def measure_formats(bench: Bench) -> None:
         if our_digest(image) != digest:
             raise BenchError(f"{image} is not read as what was stored in it")
         # What is quickly read is read several times over: qemu-img tells milliseconds.
-        passes, count = (1, 200) if known.encoded else (4, 20_000)
+        passes, count = (1, 200) if known.encoded else (8, 20_000)
         bench.compare_readers(
             f"{known.title}, in order",
             f"{known.title}: {size // MIB} MiB in order",
