@@ -93,9 +93,10 @@ TEXTS: dict[str, str] = {
     "btrfs.missing": "of its {count} devices {missing} are missing (there are: {found})",
     "btrfs.twice": "device {number} is there more than once; the one written last is used",
     "btrfs.degraded": "of its {count} devices these are missing, without loss: {numbers}",
+    "btrfs.refused": "Linux refuses its device {number}: {reason}{said}",
     "btrfs.lost": (
-        "of its {count} devices these are missing: {numbers}; where they alone have data, which is "
-        "in areas of {lost} bytes, files cannot be read"
+        "of its {count} devices these are missing: {numbers}; areas of {lost} bytes are on them "
+        "alone"
     ),
     # Kernel
     "kernel.missing": ("the kernel library was not found ({path}); build it with: make -C liblkl"),
