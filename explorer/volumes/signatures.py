@@ -85,7 +85,7 @@ def _lvm(volume: Window) -> Recognised | None:
     for sector in range(4):
         start = sector * 512
         if volume.has(start, b"LABELONE") and volume.has(start + 24, b"LVM2 001"):
-            name = volume.at(start + volume.le(start + 20, 4), 32).decode("ascii", "replace")
+            name = volume.text(start + volume.le(start + 20, 4), 32)
             cuts = (0, 6, 10, 14, 18, 22, 26, 32)
             uuid = "-".join(name[a:b] for a, b in itertools.pairwise(cuts))
             return Recognised("LVM2_member", "LVM physical volume", why=GROUP, uuid=uuid)
@@ -97,7 +97,13 @@ def _md_raid(volume: Window) -> Recognised | None:
     # the end; 0.90 in the last aligned 64 KiB, in the byte order of the machine that made it.
     ends = ((volume.size // 512 - 16) // 8 * 8 * 512, 0, 4096)
     for start in ends:
-        if start >= 0 and volume.has(start, b"\xfc\x4e\x2b\xa9") and volume.le(start + 4, 4) == 1:
+        if (
+            start >= 0
+            and volume.has(start, b"\xfc\x4e\x2b\xa9")
+            and volume.le(start + 4, 4) == 1
+            # Its own sector: else it is that of the disk's last partition.
+            and volume.le(start + 144, 8) == start // 512
+        ):
             return Recognised(
                 "linux_raid_member",
                 "member of a Linux RAID",

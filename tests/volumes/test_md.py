@@ -752,11 +752,12 @@ class Change(NamedTuple):
     disks: int
     """After it."""
     settings: tuple[tuple[str, str], ...]
-    chunk: int = CHUNK
+    metadata: str = "1.2"
 
 
 CHANGES = (
     Change("grow", Shape("5", 3, "left-symmetric"), 4, (("raid_disks", "4"),)),
+    Change("grow-old", Shape("5", 3, "left-symmetric"), 4, (("raid_disks", "4"),), "0.90"),
     Change("grow-raid6", Shape("6", 4, "left-symmetric"), 5, (("raid_disks", "5"),)),
     Change("grow-raid10", Shape("10", 4, "n2"), 5, (("raid_disks", "5"),)),
     Change("layout", Shape("5", 4, "left-symmetric"), 4, (("layout", "0"),)),
@@ -775,14 +776,16 @@ def test_reshape_that_was_interrupted(
         tmp_path,
         driver,
         shape,
+        metadata=change.metadata,
         options=[f"--spare-devices={spares}"] if spares else [],
         files=shape.disks + spares,
     )
     content = make_content(tmp_path / "content.img", small_tree, shape.size)
     members = spread(shape, content)
     write_members(paths, [*members, *[noise(COMPONENT, 17)] * spares])
-    other = Driver(kernel, paths)
+    other = Driver(kernel, paths, change.metadata)
     other.start()
+    other.wait_until_idle()
     if change.name == "shrink":
         content = content[: COMPONENT * (change.disks - 1)]
         other.set("array_size", f"{len(content) // KIB}")
