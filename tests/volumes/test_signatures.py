@@ -144,5 +144,15 @@ def test_no_bytes_make_a_probe_fail(
             assert attempts(kind, found.variant)
 
 
+def test_an_lvm_uuid_is_safe_to_show() -> None:
+    content = bytearray(1024)
+    content[:32] = b"LABELONE".ljust(20, b"\0") + (32).to_bytes(4, "little") + b"LVM2 001"
+    content[32:64] = b"\x1b[31m\x07".ljust(32, b"\xff")
+    found = recognise(Window(lambda offset, length: bytes(content[offset:][:length]), 0, 1024))
+    assert found is not None
+    assert found.content == "LVM2_member"
+    assert found.uuid.isprintable()
+
+
 def test_zeros_are_nothing() -> None:
     assert recognise(Window(lambda _offset, length: bytes(length), 0, 10 * MIB)) is None
