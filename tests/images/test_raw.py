@@ -15,7 +15,8 @@ from explorer.core.errors import SourceError
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
 from explorer.images.registry import open_image
-from tests.trees import noise
+from tests.images.checks import check_image
+from tests.trees import noise, run_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,3 +137,42 @@ def test_a_closed_image_is_closed(tmp_path: Path) -> None:
     opened.close()
     with pytest.raises(ValueError, match="closed"):
         opened.read(0, 1)
+
+
+@pytest.mark.proves("format", "raw", "block devices, with their size and sector size")
+@pytest.mark.parametrize("sector", [512, 4096])
+def test_a_block_device_tells_its_size_and_sectors(tmp_path: Path, sector: int) -> None:
+    if os.geteuid() or not os.path.exists("/dev/loop-control"):
+        pytest.skip("needs root and loop devices")
+    path = tmp_path / "image"
+    path.write_bytes(noise(1 << 20, 1))
+    options = ("--find", "--show", "--read-only", "--sector-size", str(sector))
+    device = run_tool("losetup", *options, path).strip()
+    try:
+        with open_image(device) as opened:
+            assert (opened.size, opened.block_size) == (1 << 20, sector)
+            assert opened.plain_file() is not None
+            check_image(opened, path)
+    finally:
+        run_tool("losetup", "--detach", device)
+
+
+@pytest.mark.proves("format", "raw", "sparse files as large as the host has them")
+def test_the_largest_file_of_the_host(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    with path.open("wb") as file:
+        # As far as the file system of the host goes.
+        for bits in range(62, 40, -1):
+            try:
+                file.truncate(1 << bits)
+            except OSError:
+                continue
+            break
+        size = file.seek(0, os.SEEK_END)
+        file.seek(size - 512)
+        file.write(b"\x55" * 512)
+    with open_image(path) as opened:
+        assert opened.size == size
+        assert opened.read(size - 513, 513) == b"\0" + b"\x55" * 512
+        kinds = [extent.kind for extent in opened.extents(0, size)]
+        assert kinds == [ExtentKind.ZERO, ExtentKind.DATA]

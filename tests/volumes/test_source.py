@@ -12,6 +12,9 @@ import pytest
 from explorer.core.errors import MissingPart, SourceError, VolumeError
 from explorer.core.messages import describe
 from explorer.core.views import View
+from explorer.images.registry import open_image
+from explorer.kernel import Kernel
+from explorer.kernel.mapper import Target, map_device
 from explorer.volumes import Source, Wanted
 from explorer.volumes.source import NESTING_LIMIT
 from tests.trees import make_empty, noise, run_tool
@@ -168,3 +171,33 @@ def test_a_clean_file_system_is_the_same_in_every_view(
         (disk,) = source.stack.disks
         assert disk.statistics().overlay_bytes == 0
         assert disk.statistics().write_errors == 0
+
+
+@pytest.mark.proves("format", "all formats", "disks of 2 TiB, 16 TiB and 8 EiB less 4 KiB")
+@pytest.mark.parametrize("size", [2 << 40, 16 << 40, (8 << 60) - 4096], ids=str)
+def test_the_largest_disks(tmp_path: Path, folder: Path, size: int) -> None:
+    # Nothing but zeros, and a file system at the very end.
+    end = make_ext4(folder, tmp_path / "end.raw", 4 * MIB)
+    sectors = size // 512
+    (tmp_path / "disk.vmdk").write_text(
+        "# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=ffffffff\n"
+        'createType="custom"\n'
+        f'RW {sectors - 8192} ZERO\nRW 8192 FLAT "end.raw" 0\n'
+    )
+    with (
+        open_image(tmp_path / "disk.vmdk") as image,
+        Kernel() as kernel,
+        kernel.add_disk(image) as disk,
+    ):
+        device = disk.device()
+        assert image.size == device.size() == size
+        assert device.read(size - 4 * MIB, 4 * MIB) == end.read_bytes()
+        assert not any(device.read(0, MIB))
+        assert not any(device.read(size // 2, MIB))
+        last = Target(0, 8192, "linear", b"%b %d" % (device.path, sectors - 8192))
+        with (
+            map_device(kernel, b"end", [last]) as mapped,
+            mapped.mount("ext4") as mount,
+            mount.open_file(b"/known") as file,
+        ):
+            assert file.read_at(0, file.size) == (folder / "known").read_bytes()
