@@ -22,6 +22,7 @@ from explorer.kernel.raid import RaidMember, RaidReshape, RaidShape, run_array
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from explorer.images.base import Fact
     from explorer.kernel import BlockDevice, Kernel
     from explorer.kernel.mapper import MappedDevice
     from explorer.kernel.raid import RaidDevice
@@ -40,8 +41,20 @@ _LEVELS = {-1: "linear", 0: "raid0", 1: "raid1", 4: "raid4", 5: "raid5", 6: "rai
 _PARITY = {"raid4": 1, "raid5": 1, "raid6": 2}
 """How many members may be missing."""
 
-# drivers/md/raid5.h, algorithm_valid_raid5() and algorithm_valid_raid6()
-_LAYOUTS = {"raid5": frozenset(range(6)), "raid6": frozenset((*range(6), 8, 9, 10, *range(16, 21)))}
+# drivers/md/raid5.h; the names are mdadm's.
+_RAID5_LAYOUTS = {
+    0: "left-asymmetric", 1: "right-asymmetric", 2: "left-symmetric", 3: "right-symmetric",
+    4: "parity-first", 5: "parity-last",
+}  # fmt: skip
+_LAYOUTS = {
+    "raid5": _RAID5_LAYOUTS,
+    "raid6": {
+        **_RAID5_LAYOUTS,
+        8: "ddf-zero-restart", 9: "ddf-N-restart", 10: "ddf-N-continue",
+        16: "left-asymmetric-6", 17: "right-asymmetric-6", 18: "left-symmetric-6",
+        19: "right-symmetric-6", 20: "parity-first-6",
+    },
+}  # fmt: skip
 
 _PAGE_SECTORS = 8
 _LARGEST_CHUNK = 1 << 30
@@ -95,6 +108,35 @@ class Member(NamedTuple):
     def role(self) -> int:
         """From 0, or one of SPARE, FAULTY and JOURNAL."""
         return _role(self, self.number)
+
+    def facts(self) -> dict[str, Fact]:
+        """What it tells, in the order to show it."""
+        role = _ROLE_NAMES.get(self.role, f"{self.role} of {self.shape.disks}")
+        facts: dict[str, Fact] = {
+            "metadata": self.version,
+            "array": self.uuid,
+            "name": self.name,
+            "level": self.shape.level,
+            "layout": _layout_name(self.shape),
+            "chunk": self.shape.chunk,
+            "role": role,
+            "events": self.events,
+            "features": list(self.features),
+            "state": "clean" if self.in_step is None else "not stopped cleanly",
+        }
+        return {word: fact for word, fact in facts.items() if fact or word == "events"}
+
+
+_ROLE_NAMES = {SPARE: "spare", FAULTY: "faulty", JOURNAL: "journal"}
+
+
+def _layout_name(shape: RaidShape) -> str:
+    if shape.level != "raid10":
+        return _LAYOUTS.get(shape.level, {}).get(shape.layout, "")
+    near, far = shape.layout & 0xFF, shape.layout >> 8 & 0xFF
+    kind = "offset" if shape.layout >> 16 & 1 else "far"
+    parts = [f"near={near}"] * (near > 1) + [f"{kind}={far}"] * (far > 1)
+    return ", ".join(parts)
 
 
 def _role(member: Member, number: int) -> int:
