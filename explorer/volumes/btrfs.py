@@ -154,10 +154,10 @@ class RegisteredDevices(BlockDevice):
                 else:
                     stack.callback(forget_device, device)
                     devices.append(device)
-            if not devices:
-                raise self._refused[0][1]
             self._stack = stack.pop_all()
-        super().__init__(devices[0].kernel, devices[0].path)
+        first = devices[0] if devices else group.devices[0]
+        super().__init__(first.kernel, first.path)
+        self._present = len(devices)
         self._is_whole = len(devices) >= group.count
         self._missing = ""
 
@@ -175,12 +175,14 @@ class RegisteredDevices(BlockDevice):
         return "; ".join(filter(None, (self._missing, *refused)))
 
     def mount(self, kind: str = "btrfs", *, options: str = "", read_only: bool = True) -> Mount:
-        """Mount the file system.
+        """Mount the file system; raises why, when Btrfs has refused all of its devices.
 
         Without all of its devices it is mounted ``degraded``, where the profiles of all that it
         holds allow to do without. Raises :exc:`VolumeError` where they do not, else
         :exc:`KernelError` as :meth:`BlockDevice.mount`.
         """
+        if not self._present:
+            raise self._refused[0][1]
         try:
             return super().mount(kind, options=options, read_only=read_only)
         except KernelError as error:
@@ -221,7 +223,7 @@ class RegisteredDevices(BlockDevice):
 def register_devices(group: BtrfsDevices[BlockDevice]) -> RegisteredDevices:
     """Tell Btrfs of all devices of a file system, which can then be mounted.
 
-    One that Btrfs refuses is done without; raises :exc:`KernelError` when it refuses all.
+    One that Btrfs refuses is done without; when it refuses all, a mount raises why.
     """
     return RegisteredDevices(group)
 
