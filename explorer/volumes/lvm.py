@@ -38,7 +38,7 @@ from explorer.volumes.lvm_group import (
 from explorer.volumes.lvm_metadata import SECTOR, PhysicalVolume, corrupt, read_physical_volume
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from explorer.kernel import BlockDevice, Kernel
     from explorer.kernel.mapper import MappedDevice
@@ -190,7 +190,7 @@ class _Builder:
         below.append(key)
         return device
 
-    def _map(self, targets: Iterator[Target], *, read_only: bool | None = None) -> MappedDevice:
+    def _map(self, targets: Iterable[Target], *, read_only: bool | None = None) -> MappedDevice:
         return map_device(
             self._kernel,
             b"lvm-%d" % next(_NUMBERS),
@@ -260,7 +260,7 @@ class _Builder:
         elif segment.type == "thin":
             parameters = b"%b %d" % (self._volume(others["pool"], below).path, numbers["device_id"])
             if "origin" in others:
-                parameters += b" " + self._volume(others["origin"], below).path
+                parameters += b" " + self._extended(others["origin"], length, below).path
             yield Target(start, length, "thin", parameters)
         elif segment.type == "cache":
             yield from self._cache(segment, below)
@@ -291,7 +291,7 @@ class _Builder:
             targets = [Target(max(0, there), length - max(0, there), "error", b"")]
             if there > 0:
                 targets.insert(0, _linear(0, there, (path, offset)))
-            return self._map(iter(targets))
+            return self._map(targets)
 
         return self._need(below, f"{area.name} {offset} {length}", make).path, 0
 
@@ -397,7 +397,7 @@ class _Builder:
             magic, valid = _SNAPSHOT.unpack(head.ljust(_SNAPSHOT.size, b"\0"))
             if magic == 0:
                 # Not used yet; the driver would begin with it.
-                return self._map(iter([_linear(0, length, (origin.path, 0))]))
+                return self._map([_linear(0, length, (origin.path, 0))])
             if magic != _SNAPSHOT_MAGIC:
                 raise self._corrupt(store, "not the store of a snapshot")
             if not valid:
@@ -407,7 +407,7 @@ class _Builder:
                 content.path,
                 segment.numbers["chunk_size"],
             )
-            return self._map(iter([Target(0, length, "snapshot", parameters)]))
+            return self._map([Target(0, length, "snapshot", parameters)])
 
         return self._need(below, f"{store} snapshot", make)
 
@@ -426,7 +426,7 @@ class _Builder:
                     if error.code == "kernel.ended":
                         raise
             length = self._group.sectors(name)
-            return self._map(iter([Target(0, length, "snapshot-origin", real.path)]))
+            return self._map([Target(0, length, "snapshot-origin", real.path)])
 
         return self._need(below, f"{name} origin", make)
 
@@ -448,7 +448,7 @@ class _Builder:
             table = self._need(
                 below,
                 f"{segment.others['metadata']} {own}",
-                lambda _inner: self._map(iter([_linear(0, own, (metadata.path, 0))])),
+                lambda _inner: self._map([_linear(0, own, (metadata.path, 0))]),
             ).path
         features = [b"ignore_discard", b"error_if_no_space"]
         if self._maps.read_only:
@@ -461,6 +461,16 @@ class _Builder:
             b" ".join(features),
         )
         return Target(0, length, "thin-pool", parameters)
+
+    def _extended(self, name: str, length: int, below: list[str]) -> Device:
+        """A volume of at least ``length`` sectors, of which the last are zeros."""
+        device = self._volume(name, below)
+        own = self._group.sectors(name)
+        if own >= length:
+            return device
+        # A pool that must not change reads on behind the end of a shorter origin.
+        targets = [_linear(0, own, (device.path, 0)), Target(own, length - own, "zero", b"")]
+        return self._need(below, f"{name} {length}", lambda _inner: self._map(targets))
 
     # ---- Caches
 

@@ -654,10 +654,10 @@ class VolumeGroup(Generic[Handle]):
         }
         for name, raw in self._raw.items():
             types = {segment.type for segment in raw.segments}
-            if not raw.visible or "snapshot" in types or types & _POOLS:
-                continue
             snapshot = self._origins.get(name)
-            if snapshot is not None and snapshot.numbers["merging"]:
+            # The store of a snapshot is not marked as visible, nor is the origin of one of nothing.
+            shown = raw.visible if snapshot is None else not snapshot.numbers["merging"]
+            if not shown or "snapshot" in types or types & _POOLS:
                 continue
             extents, kind = raw.used, _kind(raw)
             parts = [self.health(name)]

@@ -203,7 +203,7 @@ class Section:
     def fault(self, reason: str, name: str = "") -> VolumeError:
         """The error for this section, or for one of its values."""
         parts = [part for part in (self.where, show_text(name)) if part]
-        return corrupt(self._volume, "/".join(parts), reason)
+        return corrupt(self._volume, "/".join(parts) or "the text", reason)
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
