@@ -169,6 +169,7 @@ class Library(Protocol):
     LKL_STATE_PANICKED: int
     LKL_STATE_FAULTED: int
     LKL_MS_RDONLY: int
+    LKL_MS_REMOUNT: int
     LKL_AT_FDCWD: int
     LKL_AT_EMPTY_PATH: int
     LKL_O_RDONLY: int
@@ -272,6 +273,15 @@ class Library(Protocol):
     ) -> int: ...
     def lkl_sys_ioctl(self, kernel: CData, fd: int, request: int, argument: CData) -> int: ...
     def lkl_sys_fstatfs(self, kernel: CData, fd: int, statfs: LklStatfs) -> int: ...
+    def lkl_sys_mount(
+        self,
+        kernel: CData,
+        source: bytes | CData,
+        target: bytes,
+        kind: bytes | CData,
+        flags: int,
+        data: bytes | CData,
+    ) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,21 @@ class Mount:
             library.lkl_syscall(kernel.pointer, _NR_OPENAT2, arguments), "openat2", path
         )
 
+    def make_read_only(self, options: str = "") -> None:
+        """Write what is left to be written, and nothing from then on; ``options`` as mounted."""
+        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
+        kernel.check(
+            library.lkl_sys_mount(
+                kernel.pointer,
+                ffi.NULL,
+                self._mount_point,
+                ffi.NULL,
+                library.LKL_MS_REMOUNT | library.LKL_MS_RDONLY,
+                options.encode() if options else ffi.NULL,
+            ),
+            "mount",
+        )
+
     def open_directory(self, path: bytes = b"/") -> Directory:
         """Open a directory."""
         library = self._kernel.binding.library

@@ -273,18 +273,44 @@ def _ntfs(volume: Window) -> Facts:
     record = 1 << min(256 - size, 16) if size > 127 else size * cluster
     facts: Facts = {"state": "unknown", "cluster size": cluster, "record size": record}
     # Record 3 is $Volume; 0x70 is $VOLUME_INFORMATION, which is resident.
-    start = volume.le(48, 8) * cluster + 3 * record
+    table = volume.le(48, 8) * cluster
+    start = table + 3 * record
     at = start + volume.le(start + 20, 2)
     while volume.has(start, b"FILE") and at < start + min(record, 65536):
         kind, length = volume.le(at, 4), volume.le(at + 4, 4)
         if kind == 0x70:
             value = at + volume.le(at + 20, 2)
             facts["state"] = DIRTY if volume.le(value + 10, 2) & 0x1 else CLEAN
+            if _ntfs_log_is_open(volume, table + 2 * record, record, cluster):
+                facts["state"] = DIRTY_JOURNAL
             facts["version"] = f"{volume.le(value + 8, 1)}.{volume.le(value + 9, 1)}"
         if kind >= 0x70 or length < 24:
             break
         at += length
     return facts
+
+
+def _ntfs_log_is_open(volume: Window, start: int, record: int, cluster: int) -> bool:
+    """Whether $LogFile, the record at ``start``, has a client that did not close it."""
+    # fs/ntfs3/fslog.c (struct RESTART_HDR, struct RESTART_AREA); 0x80 is $DATA, the first of whose
+    # runs has both restart pages.
+    at = start + volume.le(start + 20, 2)
+    while volume.le(at, 4) != 0x80:
+        length = volume.le(at + 4, 4)
+        if length < 24 or at + length >= start + min(record, 65536):
+            return False
+        at += length
+    runs = at + volume.le(at + 32, 2)
+    for_count, for_first = volume.le(runs, 1) & 0xF, volume.le(runs, 1) >> 4
+    log = volume.le(runs + 1 + for_count, for_first) * cluster if for_first else 0
+    newest, is_open = 0, False
+    for page in (log, log + min(volume.le(log + 16, 4), 65536)):
+        area = page + volume.le(page + 24, 2)
+        if volume.has(page, b"RSTR") and volume.le(area, 8) > newest:
+            newest = volume.le(area, 8)
+            # No client, or one that left it in order.
+            is_open = volume.le(area + 12, 2) != 0xFFFF and not volume.le(area + 14, 2) & 0x2
+    return is_open
 
 
 def _hfsplus(volume: Window) -> Facts:
@@ -371,6 +397,11 @@ def describe_content(volume: Window, content: str) -> Facts:
     """Facts about what was recognised on a volume, in the order to show them."""
     describe = _DESCRIBERS.get(content)
     return {} if describe is None else describe(volume)
+
+
+def has_to_replay(facts: Facts) -> bool:
+    """Whether these facts say that there is something in the file system's journal."""
+    return facts.get("state") == DIRTY_JOURNAL
 
 
 def is_clean(facts: Facts) -> bool:

@@ -66,14 +66,16 @@ def mount_recognised(
     *,
     name: str,
     extra_options: str = "",
+    replay: bool = False,
 ) -> MountedVolume:
     """Mount a volume, read-only; raises :exc:`VolumeError` with what the kernel said.
 
-    ``name`` is how messages name the volume; ``extra_options`` are added to each way's own.
+    ``name`` is how messages name the volume; ``extra_options`` are added to each way's own,
+    and ``replay`` tells that its journal is known to have something to replay.
     """
     failure: KernelError | None = None
     for kind in found.types:
-        for attempt in attempts(kind, found.variant, view):
+        for attempt in attempts(kind, found.variant, view, replay=replay):
             try:
                 return _mount(device, volume, kind, attempt, extra_options)
             except KernelError as error:
@@ -93,6 +95,12 @@ def _mount(
     device: BlockDevice, volume: Volume, kind: str, attempt: Attempt, extra_options: str
 ) -> MountedVolume:
     options = ",".join(part for part in (attempt.options, extra_options) if part)
-    mount = device.mount(kind, options=options)
+    mount = device.mount(kind, options=options, read_only=not attempt.writable)
+    if attempt.writable:
+        try:
+            mount.make_read_only(options)
+        except KernelError:
+            mount.close()
+            raise
     recovered = any(RECOVERED.search(line) for line in mount.messages)
     return MountedVolume(volume, mount, kind, options, recovered, attempt.as_stored, device)

@@ -34,6 +34,8 @@ class Attempt(NamedTuple):
     options: str = ""
     as_stored: bool = False
     """Whether the journal is left alone."""
+    writable: bool = False
+    """Whether it is mounted to be written to, and made read-only before anything is read."""
 
 
 def _journaled(options: str, without: str) -> tuple[Attempt, ...]:
@@ -64,8 +66,8 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "bcachefs": (Attempt("errors=ro,version_upgrade=none"),),
     # errors=continue: as for ext4. iocharset: without it names are cut to Latin-1.
     "jfs": (Attempt("errors=continue,iocharset=utf8"),),
-    # user_xattr, acl: without them it hides what it has of both. There is no attempt that leaves the
-    # journal alone: Linux replays that of a ReiserFS, or does not mount it.
+    # user_xattr, acl: without them it hides what it has of both. No attempt leaves the journal
+    # alone: Linux replays that of a ReiserFS, or does not mount it.
     "reiserfs": (Attempt("user_xattr,acl"), Attempt()),
     "nilfs2": _journaled("errors=continue", "norecovery"),
     # utf8: names as they are, instead of Latin-1 with question marks. tz=UTC: the times of FAT
@@ -90,6 +92,15 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "befs": (Attempt("iocharset=utf8"),),
 }
 
+# Of those that have to replay their journal, where that takes another way.
+_REPLAYED: dict[str, tuple[Attempt, ...]] = {
+    # ntfs3 replays $LogFile only when it may write. force: also where a volume is marked as dirty.
+    "ntfs3": (
+        Attempt("iocharset=utf8,force", writable=True),
+        Attempt("iocharset=utf8", as_stored=True),
+    ),
+}
+
 # UFS does not say whose it is; what the superblock tells leaves these, likeliest first. One that
 # is mounted as another's shows nothing but errors.
 _UFS: dict[str, tuple[Attempt, ...]] = {
@@ -104,9 +115,16 @@ _UFS: dict[str, tuple[Attempt, ...]] = {
 }
 
 
-def attempts(kind: str, variant: str = "", view: View = View.AUTO) -> tuple[Attempt, ...]:
-    """The ways to mount a file system of the kernel in a view, best first."""
+def attempts(
+    kind: str, variant: str = "", view: View = View.AUTO, *, replay: bool = False
+) -> tuple[Attempt, ...]:
+    """The ways to mount a file system of the kernel in a view, best first.
+
+    ``replay``: it is known to have something in its journal.
+    """
     known = _known_attempts(kind, variant)
+    if replay:
+        known = _REPLAYED.get(kind, known)
     # A file system without a journal has one way, which is both.
     if view is View.STORED:
         return tuple(attempt for attempt in known if attempt.as_stored) or known

@@ -64,8 +64,11 @@ LVM_MEMBER = "LVM2_member"
 RAID_MEMBER = "linux_raid_member"
 BTRFS = "btrfs"
 
-SILENT = ("f2fs",)
+SILENT = ("f2fs", "ntfs")
 """Recover without a word in the kernel's log."""
+
+ON_DEMAND = ("ntfs",)
+"""Replay their journal only when they are mounted in another way, which costs more."""
 
 UNREPLAYED = ("jfs", "hfsplus")
 """Have a journal that Linux leaves as it is, and are mounted all the same."""
@@ -100,6 +103,16 @@ class _Node:
     """Gives the kernel's device; None for what is only listed."""
     options: str = ""
     """More options to mount it with."""
+
+
+def has_to_replay(node: _Node) -> bool:
+    """Whether there is something in the journal of a file system that must be asked to replay."""
+    from explorer.volumes import features
+
+    content = node.volume.content
+    return content in ON_DEMAND and features.has_to_replay(
+        features.describe_content(node.window, content)
+    )
 
 
 def is_dirty(node: _Node) -> bool:
@@ -603,11 +616,15 @@ class Stack:
             self._view,
             name=self.name(volume),
             extra_options=node.options,
+            replay=has_to_replay(node),
         )
         # Not all of them say in the log that they replayed something. (What is written alone does
         # not tell: XFS clears a part of its log even when that is empty.)
         recovered = mounted.recovered or (
-            node.volume.content in SILENT and self.overlay_bytes() > before and is_dirty(node)
+            node.volume.content in SILENT
+            and not mounted.as_stored
+            and self.overlay_bytes() > before
+            and is_dirty(node)
         )
         as_stored = mounted.as_stored or (node.volume.content in UNREPLAYED and is_dirty(node))
         return replace(mounted, recovered=recovered, as_stored=as_stored)
