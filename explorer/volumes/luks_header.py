@@ -122,13 +122,14 @@ class LuksHeader:
     def facts(self) -> dict[str, Fact]:
         """What ``info`` shows, in this order."""
         first = self.segments[0]
+        bits = 8 * self.key_size(first)
         facts: dict[str, Fact] = {
             "version": self.version,
             "uuid": self.uuid,
             "label": self.label,
             "subsystem": self.subsystem,
             "cipher": first.cipher or "none",
-            "key size": f"{8 * self.key_size(first)} bits",
+            "key size": f"{bits} bits" if bits else "",
             "integrity": first.integrity,
             "sector size": first.sector_size,
             "payload offset": first.offset,

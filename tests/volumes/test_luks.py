@@ -464,7 +464,7 @@ def test_without_key_slots(version: int, tmp_path: Path, opened: Callable[[Path]
         volume.read(PASSPHRASE, 16)
     assert caught.value.code == "volume.no-key"
     check_described(caught.value)
-    assert "key slots" not in volume.header().facts()
+    assert not {"key slots", "key size"} & volume.header().facts().keys()
 
 
 def test_a_key_slot_of_another_key(tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
