@@ -87,6 +87,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return change(path, 2 * MIB, b"all the same " * 80_000)
 
 
+@pytest.mark.proves("format", "qcow", "version 1")
 def test_an_image(disk: Path, tmp_path: Path) -> None:
     path = convert(disk, tmp_path / "image", "qcow")
     with open_image(path) as image:
@@ -94,6 +95,7 @@ def test_an_image(disk: Path, tmp_path: Path) -> None:
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow", "zlib clusters")
 def test_compressed_clusters(tmp_path: Path) -> None:
     words = tmp_path / "words"
     words.write_bytes(b"".join(b"word %d " % number for number in range(1000))[:4096])
@@ -106,6 +108,7 @@ def test_compressed_clusters(tmp_path: Path) -> None:
     assert kinds == {ExtentKind.ZERO, ExtentKind.DATA, ExtentKind.ENCODED}
 
 
+@pytest.mark.proves("format", "qcow", "backing image")
 def test_a_backing_image(disk: Path, tmp_path: Path) -> None:
     shutil.copy(disk, tmp_path / "base")
     # Before a backing image QEMU makes clusters of 512 bytes.
@@ -156,6 +159,7 @@ def test_other_tables(cluster_bits: int, l2_bits: int, tmp_path: Path) -> None:
         assert image.read(2 * span, cluster) == content[2 * cluster : 3 * cluster]
 
 
+@pytest.mark.proves("format", "qcow", "AES encryption")
 def test_encryption(disk: Path, tmp_path: Path) -> None:
     path = create_encrypted(
         tmp_path / "image",
@@ -237,6 +241,7 @@ def test_loops_are_refused(tmp_path: Path) -> None:
     refused(create(tmp_path / "image", "1M", backing="image"), CorruptImage)
 
 
+@pytest.mark.proves("format", "qcow", "damage gives typed errors")
 def test_damage(disk: Path, tmp_path: Path) -> None:
     make_empty(tmp_path / "base", MIB)
     path = create(tmp_path / "image", 2 * MIB, backing="base")

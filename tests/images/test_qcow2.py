@@ -122,6 +122,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- Clusters ------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "every cluster size, 512 B to 2 MiB; zlib clusters")
 @pytest.mark.parametrize("bits", range(9, 22))
 @pytest.mark.parametrize("compressed", [False, True])
 def test_each_cluster_size(bits: int, compressed: bool, disk: Path, tmp_path: Path) -> None:
@@ -136,6 +137,7 @@ def test_each_cluster_size(bits: int, compressed: bool, disk: Path, tmp_path: Pa
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow2", "version 2")
 @pytest.mark.parametrize("bits", [9, 16, 21])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_version_2(bits: int, compressed: bool, disk: Path, tmp_path: Path) -> None:
@@ -148,6 +150,7 @@ def test_version_2(bits: int, compressed: bool, disk: Path, tmp_path: Path) -> N
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow2", "zstd clusters")
 @pytest.mark.parametrize("bits", [9, 12, 16, 21])
 def test_zstd(bits: int, disk: Path, tmp_path: Path) -> None:
     path = tmp_path / "image"
@@ -158,6 +161,7 @@ def test_zstd(bits: int, disk: Path, tmp_path: Path) -> None:
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow2", "extended L2 entries (subclusters)")
 @pytest.mark.parametrize("bits", range(14, 22))
 @pytest.mark.parametrize("compression", ["", "zlib", "zstd"])
 def test_subclusters(bits: int, compression: str, disk: Path, tmp_path: Path) -> None:
@@ -187,6 +191,7 @@ def some_changes(
         yield f"{command} {start} {length}"
 
 
+@pytest.mark.proves("format", "qcow2", "zero, discarded and allocated clusters")
 @pytest.mark.parametrize("backed", [False, True])
 @pytest.mark.parametrize(
     ("cluster", "options"),
@@ -214,6 +219,7 @@ def test_all_kinds_of_clusters(
 # ---- Sizes ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "the largest disks (2 EiB)")
 @pytest.mark.parametrize("bits", [11, 16, 21])
 def test_the_largest_disk(bits: int, tmp_path: Path) -> None:
     # What 32 MiB of L1 table describe: the largest that QEMU makes.
@@ -285,6 +291,7 @@ def test_many_threads_read(disk: Path, tmp_path: Path) -> None:
 # ---- Backing images ------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "backing chains, of raw, qcow and qcow2")
 def test_a_chain_of_formats(disk: Path, tmp_path: Path) -> None:
     (tmp_path / "layers").mkdir()
     base = tmp_path / "layers" / "base.raw"
@@ -317,6 +324,7 @@ def test_a_chain_of_formats(disk: Path, tmp_path: Path) -> None:
     assert parents == [("qcow2", 3 * MIB), ("qcow", 2 * MIB), ("raw", MIB + 1000)]
 
 
+@pytest.mark.proves("format", "qcow2", "backing chains, of raw, qcow and qcow2")
 @pytest.mark.parametrize("kind", ["raw", "qcow2", "vmdk", "vpc", "vdi", "vhdx"])
 def test_backing_formats(kind: str, disk: Path, tmp_path: Path) -> None:
     base = convert(disk, tmp_path / "base", kind)
@@ -351,6 +359,7 @@ def test_a_format_that_is_told_is_believed(disk: Path, tmp_path: Path) -> None:
         assert image.parent.size == base.stat().st_size
 
 
+@pytest.mark.proves("format", "qcow2", "files elsewhere only with consent")
 def test_a_backing_image_elsewhere_needs_consent(disk: Path, tmp_path: Path) -> None:
     path = create(tmp_path / "image", 5 * MIB, backing=str(disk), kind="raw")
     error = refused(path, UnsupportedFeature)
@@ -381,6 +390,7 @@ def test_a_backing_image_that_is_not_there(tmp_path: Path) -> None:
     assert refused(path, MissingPart).params["name"] == "base"
 
 
+@pytest.mark.proves("format", "qcow2", "loops refused")
 def test_loops_are_refused(tmp_path: Path) -> None:
     first = create(tmp_path / "first", MIB, backing="second", kind="qcow2")
     create(tmp_path / "second", MIB, backing="first", kind="qcow2")
@@ -426,6 +436,7 @@ def with_snapshots(tmp_path: Path) -> tuple[Path, dict[str, Path]]:
     return path, kept
 
 
+@pytest.mark.proves("format", "qcow2", "internal snapshots, listed and opened")
 def test_snapshots_are_listed_and_opened(
     with_snapshots: tuple[Path, dict[str, Path]], tmp_path: Path
 ) -> None:
@@ -462,6 +473,7 @@ def test_a_number_goes_before_a_name(tmp_path: Path) -> None:
             assert image.read(0, 1) == content
 
 
+@pytest.mark.proves("format", "qcow2", "internal snapshots, listed and opened")
 def test_snapshots_of_an_old_image(tmp_path: Path) -> None:
     path = create(tmp_path / "image", "1M", "compat=0.10")
     edit(path, "write -P 1 0 1M")
@@ -503,6 +515,7 @@ def test_a_state_of_the_machine_is_told(tmp_path: Path) -> None:
 # ---- Data files ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "external data file, also raw")
 @pytest.mark.parametrize("raw", [False, True])
 @pytest.mark.parametrize("more", ["", ",extended_l2=on"])
 def test_a_data_file(raw: bool, more: str, disk: Path, tmp_path: Path) -> None:
@@ -537,6 +550,7 @@ def test_a_data_file_by_a_relative_name(tmp_path: Path) -> None:
     refused(path, MissingPart)
 
 
+@pytest.mark.proves("format", "qcow2", "files elsewhere only with consent")
 def test_a_data_file_elsewhere_needs_consent(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -548,6 +562,7 @@ def test_a_data_file_elsewhere_needs_consent(
         assert image.read(0, 1) == b"\7"
 
 
+@pytest.mark.proves("format", "qcow2", "external data file, also raw")
 def test_tables_that_contradict_a_data_file(tmp_path: Path) -> None:
     path = create(tmp_path / "image", "1M", f"data_file={tmp_path}/data")
     edit(path, f"write -P 7 0 {MIB}")
@@ -633,6 +648,7 @@ def decrypted(path: Path, raw: Path, method: str = "luks", kind: str = "qcow2") 
     return raw
 
 
+@pytest.mark.proves("format", "qcow2", "LUKS-encrypted payload")
 def test_luks_by_qemu(luks_by_qemu: Path, disk: Path, tmp_path: Path) -> None:
     path = copy_of(luks_by_qemu, tmp_path / "image")
     fill_luks(disk, path, "write -P 7 1000k 3k", "write -z 100k 300k")
@@ -642,6 +658,7 @@ def test_luks_by_qemu(luks_by_qemu: Path, disk: Path, tmp_path: Path) -> None:
         check_image(image, expected)
 
 
+@pytest.mark.proves("format", "qcow2", "LUKS-encrypted payload")
 @pytest.mark.parametrize(
     ("cipher", "bits", "hashed"),
     [
@@ -682,6 +699,7 @@ def test_luks_with_subclusters_before_a_backing_image(disk: Path, tmp_path: Path
         check_image(image, decrypted(path, tmp_path / "raw"))
 
 
+@pytest.mark.proves("format", "qcow2", "LUKS-encrypted payload")
 def test_luks_in_a_data_file(disk: Path, tmp_path: Path) -> None:
     path = create_encrypted(
         tmp_path / "by qemu",
@@ -720,6 +738,7 @@ def test_a_key_of_another_slot(luks: Path, disk: Path, tmp_path: Path) -> None:
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow2", "passphrase asked only when read")
 def test_a_passphrase_is_asked_for_once_and_late(luks: Path, disk: Path, tmp_path: Path) -> None:
     path = fill_luks(disk, copy_of(luks, tmp_path / "image"))
     asked = []
@@ -773,6 +792,7 @@ def test_a_last_sector_in_part(size: int, luks: Path, disk: Path, tmp_path: Path
         check_image(image, expected)
 
 
+@pytest.mark.proves("format", "qcow2", "AES-encrypted payload (old)")
 def test_the_old_encryption(disk: Path, tmp_path: Path) -> None:
     for version in ("0.10", "1.1"):
         path = create_encrypted(
@@ -854,6 +874,7 @@ def test_what_is_told_of_an_image(tmp_path: Path) -> None:
         assert image.facts()["refcount bits"] == 16
 
 
+@pytest.mark.proves("format", "qcow2", "dirty and corrupt bits")
 @pytest.mark.parametrize(("bit", "name"), [(0, "dirty"), (1, "corrupt")])
 def test_marks_are_told(bit: int, name: str, disk: Path, tmp_path: Path) -> None:
     path = convert(disk, tmp_path / "image", "qcow2")
@@ -863,6 +884,7 @@ def test_marks_are_told(bit: int, name: str, disk: Path, tmp_path: Path) -> None
         check_image(image, disk)
 
 
+@pytest.mark.proves("format", "qcow2", "unknown features refused by name")
 def test_unknown_features_are_named(tmp_path: Path) -> None:
     path = create(tmp_path / "image", "1M")
     change(path, 72, struct.pack(">Q", 1 << 5 | 1 << 63))
@@ -882,6 +904,7 @@ def test_unknown_features_are_named(tmp_path: Path) -> None:
         assert image.read(0, 1) == b"\0"
 
 
+@pytest.mark.proves("format", "qcow2", "damage gives typed errors")
 @pytest.mark.parametrize(
     ("offset", "content", "kind"),
     [
@@ -948,6 +971,7 @@ def test_another_file_is_not_this_format(tmp_path: Path) -> None:
 # ---- Tables --------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "damage gives typed errors")
 @pytest.mark.parametrize(
     ("options", "width", "number"),
     [
@@ -1057,6 +1081,7 @@ def test_a_window_of_zstd_is_bounded(tmp_path: Path) -> None:
             refused(path, CorruptImage, read=True)
 
 
+@pytest.mark.proves("format", "qcow2", "zstd clusters")
 def test_a_cluster_of_two_frames(tmp_path: Path) -> None:
     from zstandard import ZstdCompressor
 
@@ -1101,6 +1126,7 @@ def everything(disk: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.proves("format", "qcow2", "damage gives typed errors")
 @pytest.mark.parametrize("snapshot", [None, "one"])
 def test_damage(snapshot: str | None, everything: Path, tmp_path: Path) -> None:
     l1 = field(everything, 40)
@@ -1136,6 +1162,7 @@ def test_damage_to_encryption(luks: Path, tmp_path: Path) -> None:
 # ---- Images of others ----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "qcow2", "real image")
 @pytest.mark.parametrize("name", ["ext2.qcow2", "windows_volume.qcow2"])
 def test_real_images(name: str, tmp_path: Path) -> None:
     path = IMAGES / "dfvfs" / name
