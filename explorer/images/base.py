@@ -4,18 +4,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.errors import ExplorerError
 from explorer.core.extents import Extent, ExtentKind
 from explorer.images.files import SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from types import TracebackType
-    from typing import Self
 
 Fact = str | int | bool | list[str]
 """Something that a format tells about an image, as ``info`` shows it."""
@@ -32,7 +31,7 @@ class Piece(NamedTuple):
     """Bytes from the start of ``place``."""
 
 
-class Image(ABC):
+class Image(Closing):
     """An opened source: the bytes of a disk, to be read by position, from any thread.
 
     A format says where bytes come from (:meth:`pieces`), and how to decode those that are not
@@ -166,17 +165,6 @@ class Image(ABC):
     def close(self) -> None:
         """Close the source; a second call does nothing."""
         self._owned.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _located(pieces: Iterable[Piece]) -> Iterator[tuple[int, ExtentKind, int, int]]:

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.entries import FileType
 from explorer.core.errors import KernelError
 from explorer.kernel.binding import LklStatfs
@@ -15,9 +15,6 @@ from explorer.kernel.calls import c_path
 from explorer.kernel.files import Directory, File
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from explorer.core.entries import Entry
     from explorer.kernel.kernel import Kernel
 
@@ -164,7 +161,7 @@ class BlockDevice:
         )
 
 
-class Mount:
+class Mount(Closing):
     """A mounted file system. A context manager that unmounts it.
 
     Paths are bytes, from the file system's root, with or without a leading slash. Links are
@@ -333,15 +330,3 @@ class Mount:
                 "umount",
                 self._mount_point,
             )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(KernelError) if error else nullcontext():
-            self.close()

@@ -12,6 +12,7 @@ import os
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExportError, RecordError
 from explorer.kernel.binding import LklExport, LklExportProgress
@@ -19,8 +20,6 @@ from explorer.kernel.calls import Kept, c_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
-    from typing import Self
 
     import cffi
 
@@ -37,7 +36,7 @@ _WHOLE_FILE = 2**64 - 1
 _HASH_PIECE = 1024 * 1024
 
 
-class _Handle:
+class _Handle(Closing):
     """An open file descriptor of the kernel."""
 
     def __init__(self, kernel: Kernel, descriptor: int, path: bytes) -> None:
@@ -62,17 +61,6 @@ class _Handle:
         if self._descriptor is not None:
             descriptor, self._descriptor = self._descriptor, None
             self._kernel.close_descriptor(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def decode_xattrs(records: bytes | memoryview) -> dict[bytes, bytes]:
@@ -264,7 +252,7 @@ class Directory(_Handle):
         return ExportResult(result.entries, result.bytes, result.errors)
 
 
-class Walk:
+class Walk(Closing):
     """A walk through a tree, by handles, that neither follows links nor leaves the file system."""
 
     def __init__(self, kernel: Kernel, descriptor: int, max_depth: int, path: bytes) -> None:
@@ -298,17 +286,6 @@ class Walk:
         if self._pointer is not None:
             self._kernel.binding.library.lkl_walk_close(self._pointer)
             self._pointer = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class File(_Handle):

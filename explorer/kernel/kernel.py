@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import struct
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from explorer.core.closing import Closing
 from explorer.core.entries import (
     MASK_ACCESS,
     MASK_BIRTH,
@@ -348,7 +349,7 @@ class Kernel:
             self._disks.pop(number, None)
 
 
-class Disk:
+class Disk(Closing):
     """A block device of the kernel. A context manager that removes it."""
 
     def __init__(
@@ -502,19 +503,6 @@ class Disk:
                 "lkl_disk_remove",
             )
             self._kernel.forget_disk(self.number)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # A disk still in use must not hide the error that led here.
-        with suppress(KernelError) if error else nullcontext():
-            self.close()
 
 
 def _entry(name: bytes, found: LklStatx) -> Entry:

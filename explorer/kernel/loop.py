@@ -11,14 +11,12 @@ from __future__ import annotations
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from explorer.core.closing import Closing
 from explorer.kernel.devices import BlockDevice
 from explorer.kernel.kernel import Partition
 from explorer.kernel.system import list_folders, read_text
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from explorer.kernel.kernel import Kernel
 
 _CONFIGURE = 0x4C0A
@@ -34,7 +32,7 @@ _CONFIG = Struct("=II 40x 12x I 176x 64x")
 _SECTOR = 512
 
 
-class LoopDevice(BlockDevice):
+class LoopDevice(Closing, BlockDevice):
     """A device that is another one once more, with its partitions. A context manager."""
 
     def __init__(self, kernel: Kernel, number: int) -> None:
@@ -72,17 +70,6 @@ class LoopDevice(BlockDevice):
                 kernel.check(result, "LOOP_CLR_FD", self._path)
             finally:
                 kernel.close_descriptor(descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def attach_loop(

@@ -8,10 +8,11 @@ a target mean is told in ``Documentation/admin-guide/device-mapper``.
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.errors import KernelError
 from explorer.kernel.calls import c_path
 from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
@@ -69,7 +70,7 @@ class Target(NamedTuple):
     """As the target's constructor takes them; devices as ``/dev/vda1`` or ``major:minor``."""
 
 
-class MappedDevice(BlockDevice):
+class MappedDevice(Closing, BlockDevice):
     """A device of the mapper. A context manager that removes it."""
 
     def __init__(self, kernel: Kernel, name: bytes, minor: int) -> None:
@@ -122,19 +123,6 @@ class MappedDevice(BlockDevice):
         self._closed = True
         if self._below is not None:
             self._below.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # A device still in use must not hide the error that led here.
-        with suppress(KernelError) if error else nullcontext():
-            self.close()
 
 
 class _Control:

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.errors import KernelError
 from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 from explorer.kernel.mapper import Target, map_device
@@ -20,8 +21,6 @@ from explorer.kernel.system import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     from explorer.kernel.kernel import Kernel
 
@@ -72,7 +71,7 @@ class RaidMember(NamedTuple):
     """Ranges of the device that do not hold what they should: first sector and number."""
 
 
-class RaidDevice(BlockDevice):
+class RaidDevice(Closing, BlockDevice):
     """A running array. A context manager that stops it."""
 
     def __init__(self, kernel: Kernel, path: bytes, parts: ExitStack) -> None:
@@ -83,17 +82,6 @@ class RaidDevice(BlockDevice):
     def close(self) -> None:
         """Stop it; nothing may use it. A second call does nothing, nor one in an ended kernel."""
         self._parts.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def run_array(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
+from explorer.core.closing import Closing
 from explorer.core.errors import KernelError, VolumeError
 from explorer.core.messages import describe
 from explorer.kernel import BlockDevice
@@ -19,8 +20,6 @@ from explorer.kernel.btrfs import forget_device, has_device, scan_device, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from explorer.kernel import Mount
     from explorer.volumes.window import Window
@@ -131,7 +130,7 @@ def group_devices(
     return groups
 
 
-class RegisteredDevices(BlockDevice):
+class RegisteredDevices(Closing, BlockDevice):
     """The devices of a file system, of which Btrfs was told: what is mounted is all of them.
 
     A context manager that makes Btrfs forget them.
@@ -207,17 +206,6 @@ class RegisteredDevices(BlockDevice):
     def close(self) -> None:
         """Have them forgotten; the file system must be unmounted. A second call does nothing."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def register_devices(group: BtrfsDevices[BlockDevice]) -> RegisteredDevices:

@@ -7,14 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from explorer.core.closing import Closing
 from explorer.core.errors import KernelError, VolumeError
 from explorer.volumes.options import RECOVERED, attempts
 from explorer.volumes.window import Window
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from explorer.core.views import View
     from explorer.core.volume import Volume
     from explorer.kernel import BlockDevice, Mount
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class MountedVolume:
+class MountedVolume(Closing):
     """A volume whose files can be read. A context manager that unmounts it."""
 
     volume: Volume
@@ -45,17 +43,6 @@ class MountedVolume:
     def close(self) -> None:
         """Unmount it."""
         self.mount.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.mount.__exit__(kind, error, trace)
 
 
 def mount_recognised(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from explorer.core.closing import Closing
 from explorer.core.errors import VolumeError
 from explorer.core.views import View
 from explorer.core.volume import NO_PARENT
@@ -24,8 +25,6 @@ from explorer.volumes.stack import Stack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     from explorer.core.volume import Volume
     from explorer.images.base import Image
@@ -52,7 +51,7 @@ class Wanted:
     view: View = View.AUTO
 
 
-class Source:
+class Source(Closing):
     """Images, a kernel that reads them, and what they hold. A context manager."""
 
     def __init__(self, wanted: Wanted, ask: AskForVolume | None = None) -> None:
@@ -189,14 +188,3 @@ class Source:
     def close(self) -> None:
         """Close everything; mounted volumes must be unmounted."""
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._closing.__exit__(kind, error, trace)

@@ -13,12 +13,13 @@ file system or two.
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.closing import Closing
 from explorer.core.errors import ExplorerError, ImageError, KernelError, VolumeError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
@@ -40,8 +41,6 @@ from explorer.volumes.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from explorer.images.base import Fact, Image
     from explorer.kernel import BlockDevice, Disk, Kernel, Partition
@@ -137,7 +136,7 @@ class _Place(NamedTuple):
     note: str = ""
 
 
-class Stack:
+class Stack(Closing):
     """Images as disks of a kernel, and all that stands on them. A context manager."""
 
     def __init__(
@@ -635,16 +634,3 @@ class Stack:
             joined.close()
         self._btrfs_joined.clear()
         self._closing.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Something still in use must not hide the error that led here.
-        with suppress(KernelError) if error else nullcontext():
-            self.close()
