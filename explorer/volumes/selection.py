@@ -42,14 +42,15 @@ def iter_tree(volumes: Sequence[Volume]) -> Iterator[tuple[int, Volume]]:
 
 def volume_lines(volumes: Sequence[Volume]) -> str:
     """A table of volumes for people."""
+    holders = {volume.parent for volume in volumes}
     rows = [
         (
             "  " * depth + volume.name,
-            "free" if volume.kind == FREE else volume.title or "not recognised",
+            _content(volume),
             show_size(volume.size),
             volume.label or volume.partition_label,
             volume.uuid or volume.partition_uuid,
-            _remark(volume),
+            _remark(volume, holds_others=volume.number in holders),
         )
         for depth, volume in iter_tree(volumes)
     ]
@@ -62,12 +63,19 @@ def volume_lines(volumes: Sequence[Volume]) -> str:
     )
 
 
-def _remark(volume: Volume) -> str:
+def _content(volume: Volume) -> str:
+    if volume.kind == FREE:
+        return "free"
+    return volume.title or ("not usable" if volume.note else "not recognised")
+
+
+def _remark(volume: Volume, *, holds_others: bool) -> str:
     if volume.note:
         return f"({volume.note})"
     if volume.locked:
         return "(locked)"
-    return "" if volume.mountable or volume.kind == FREE else "(cannot be opened)"
+    usable = volume.mountable or volume.kind == FREE or holds_others
+    return "" if usable else "(cannot be opened)"
 
 
 def select_volume(path: str, volumes: Sequence[Volume], wanted: str | None) -> Volume:
