@@ -115,11 +115,16 @@ def _too_slow(_number: int, _frame: FrameType | None) -> None:
 # ---- Images
 
 
-def read_image(seed: Seed, content: bytearray) -> None:
-    """Open an image, ask it for all it tells, and read some of it."""
+def open_seed(seed: Seed, content: bytearray) -> Image:
+    """Open a seed's image, with what its file has become."""
     files: dict[bytes, bytes | bytearray] = {**seed.others, seed.name: content}
     name = seed.opened or seed.name
-    with open_file(MemoryFile(name, files[name]), MemoryFolder(files), seed.choices, name) as image:
+    return open_file(MemoryFile(name, files[name]), MemoryFolder(files), seed.choices, name)
+
+
+def read_image(seed: Seed, content: bytearray) -> None:
+    """Open an image, ask it for all it tells, and read some of it."""
+    with open_seed(seed, content) as image:
         check_facts(image.facts())
         image.stored_hashes()
         for offset in {0, image.size // 3, image.size // 2, max(0, image.size - READ_SIZE)}:
