@@ -51,7 +51,9 @@ class Kind(Enum):
     SOURCE = "source"
     VOLUME = "volume"
     LOCKED_VOLUME = "locked-volume"
-    """Needs a passphrase, or cannot be opened for another reason."""
+    """Needs a passphrase."""
+    HOLDING_VOLUME = "holding-volume"
+    """Holds no files itself; what is on it may."""
     UNKNOWN_VOLUME = "unknown-volume"
     FOLDER = "folder"
 
@@ -117,7 +119,9 @@ def _volume_tool_tip(volume: Volume) -> str:
 def _volume_kind(volume: Volume) -> Kind:
     if volume.mountable:
         return Kind.VOLUME
-    return Kind.LOCKED_VOLUME if volume.content else Kind.UNKNOWN_VOLUME
+    if volume.locked:
+        return Kind.LOCKED_VOLUME
+    return Kind.HOLDING_VOLUME if volume.content else Kind.UNKNOWN_VOLUME
 
 
 class FolderTreeModel(QAbstractItemModel):
