@@ -201,7 +201,8 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 		step.filled = filled;
 		step.got = lkl_sys_getdents64(
 		    kernel, directory, start + size - space, (uint32_t)space);
-		if (step.got == 0)
+		/* HPFS gives ENOENT when it is asked once more at its end. */
+		if (step.got == 0 || step.got == -ENOENT)
 			return (int64_t)filled;
 		/* What stands in the way will be met again by the next call. */
 		if (step.got < 0)
