@@ -201,6 +201,7 @@ _CONTAINERS: tuple[_Container, ...] = (
     _Container("an EWF 2 image (Ex01)", b"EVF2\x0d\x0a\x81\x00"),
     _Container("an EWF 2 image (Lx01)", b"LEF2\x0d\x0a\x81\x00"),
     _Container("an AFF image", b"AFF10\r\n\0"),
+    _Container("an image encrypted by FTK Imager", b"ADCRYPT\0"),
     _Container("a partclone image", b"partclone-image"),
     _Container("an ntfsclone image", b"\0ntfsclone-image"),
     _Container("a WIM image", b"MSWIM\0\0\0"),

@@ -264,6 +264,44 @@ def test_a_folder_that_cannot_be_written_is_done_without(raw: Path, tmp_path: Pa
             assert image.read(0, 1000) == raw.read_bytes()[:1000]
 
 
+REAL = Path(__file__).parents[3] / "shared" / "images"
+
+
+@pytest.mark.parametrize(("suffix", "tool"), [("gz", "gzip"), ("xz", "xz"), ("bz2", "bzip2")])
+def test_real_images(suffix: str, tool: str, tmp_path: Path) -> None:
+    """Some of those that other projects keep, the smallest and the largest among them."""
+    if not REAL.exists():
+        pytest.skip(f"{REAL} is not here")
+    found = sorted(REAL.glob(f"*/*.{suffix}"), key=lambda path: path.stat().st_size)
+    found = [path for path in found if path.stat().st_size < 200_000]
+    assert len(found) > 10
+    compared = 0
+    for path in [*found[:: len(found) // 6], found[-1]]:
+        with open_image(path, tool) as image:
+            if image.size > 32 * MIB:
+                continue
+            disk = shell(f'{tool} -dc "$IN" > "$OUT"', path, tmp_path / "disk")
+            assert image.read(0, 32 * MIB) == disk.read_bytes(), path
+            compared += 1
+    assert compared > 2
+
+
+@pytest.mark.slow
+def test_a_member_of_more_than_4_gib(tmp_path: Path) -> None:
+    """Whose size in the trailer is modulo that, and so tells nothing."""
+    size = (1 << 32) + 5 * MIB
+    mark = b"the end of the first 4 GiB"
+    script = f'head -c {1 << 32} /dev/zero | cat - "$IN" | head -c {size} | gzip -1 > "$OUT"'
+    source = tmp_path / "rest"
+    source.write_bytes(mark + noise(6 * MIB, 2))
+    path = shell(script, source, tmp_path / "disk.gz")
+    with open_image(path, "gzip") as image:
+        assert image.size == size
+        assert image.read((1 << 32) - 5, 5 + len(mark)) == bytes(5) + mark
+        assert image.read(size - 1000, 2000) == source.read_bytes()[: 5 * MIB][-1000:]
+        assert image.read(1 << 31, 10) == bytes(10)
+
+
 # ---- What is kept ------------------------------------------------------------------------------
 
 
