@@ -8,14 +8,19 @@ Each is made, shown to be there by the file system's own tools, and read.
 from __future__ import annotations
 
 import base64
+import ctypes
+import ctypes.util
 import hashlib
 import os
 import re
+import struct
+import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import zstandard
 
 from explorer.core.entries import FileType
 from explorer.core.errors import KernelError
@@ -449,3 +454,104 @@ def test_erofs(
     assert feature in run_tool("dump.erofs", "-s", image)
     found = without(mount_facts(mounted(image).mount), b"")
     assert_same(found, without(host_facts(modest_tree), b""))
+
+
+# No mkfs here compresses in other ways than LZ4. So what it compressed is replaced: each cluster
+# by the same bytes, compressed by another library, and the superblock and the file's header by
+# ones that tell so. (fs/erofs/erofs_fs.h)
+
+_EROFS_COMPRESSED = 1
+"""Of an index entry's type: a cluster of 4 KiB begins."""
+
+
+def micro_lzma(data: bytes) -> bytes:
+    """LZMA without its header, as liblzma writes it for such small clusters."""
+    name = ctypes.util.find_library("lzma")
+    if name is None:
+        pytest.skip("needs liblzma")
+    library = ctypes.CDLL(name)
+    options = ctypes.create_string_buffer(512)
+    assert library.lzma_lzma_preset(options, 6) == 0
+    source, target = ctypes.create_string_buffer(data, len(data)), ctypes.create_string_buffer(4096)
+    # lzma_stream: where input is, how much, how much was read; the same of output
+    stream = (ctypes.c_uint64 * 32)()
+    assert library.lzma_microlzma_encoder(stream, options) == 0
+    stream[0], stream[1] = ctypes.addressof(source), len(data)
+    stream[3], stream[4] = ctypes.addressof(target), 4096
+    finish, stream_end = 3, 1
+    assert library.lzma_code(stream, finish) == stream_end
+    assert stream[2] == len(data)
+    library.lzma_end(stream)
+    return target.raw[: stream[5]]
+
+
+def raw_deflate(data: bytes) -> bytes:
+    return zlib.compress(data, 9, -15)
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=19).compress(data)
+
+
+@pytest.mark.parametrize(
+    ("number", "compress", "settings"),
+    [
+        pytest.param(number, compress, settings, id=name, marks=proves("erofs", name))
+        for number, name, compress, settings in (
+            (1, "lzma", micro_lzma, struct.pack("<IH8x", 8 << 20, 0)),
+            (2, "deflate", raw_deflate, struct.pack("<B5x", 15)),
+            (3, "zstd", zstd, struct.pack("<BB4x", 0, 10)),
+        )
+    ],
+)
+def test_other_compressions_of_erofs(
+    number: int,
+    compress: Callable[[bytes], bytes],
+    settings: bytes,
+    tmp_path: Path,
+    mounted: Mounted,
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    lines = [b"line %d of many\n" % (line % 1000) for line in range(20_000)]
+    content = b"".join(lines) + noise(10_000, 1)
+    (top / "file").write_bytes(content)
+    path = tmp_path / "image"
+    run_tool("mkfs.erofs", "-zlz4", "-Elegacy-compress,force-inode-extended", path, top)
+    image = bytearray(path.read_bytes())
+    shown = run_tool("dump.erofs", "--path=/file", path)
+    node = re.search(r"NID: (\d+)", shown)
+    assert node is not None
+    at = int.from_bytes(image[1024 + 40 : 1024 + 44], "little") * 4096 + int(node[1]) * 32
+    (attributes,) = struct.unpack_from("<H", image, at + 2)
+    header = at + 64 + (12 + 4 * (attributes - 1) if attributes else 0)
+    header = -(-header // 8) * 8
+    assert image[header + 6] == 0
+    image[header + 6] = number
+    index, clusters = header + 16, -(-len(content) // 4096)
+    heads = []
+    for cluster in range(clusters):
+        kind, start, block = struct.unpack_from("<HHI", image, index + cluster * 8)
+        if kind & 3 != 2:
+            heads.append((kind & 3, cluster * 4096 + start, block))
+    replaced = 0
+    for (kind, start, block), following in zip(heads, [*heads[1:], None], strict=True):
+        if kind == _EROFS_COMPRESSED:
+            end = following[1] if following else len(content)
+            packed = compress(content[start:end])
+            assert packed[0]
+            assert len(packed) <= 4096
+            image[block * 4096 : (block + 1) * 4096] = packed.rjust(4096, b"\0")
+            replaced += 1
+    assert replaced > 2
+    compatible, incompatible = (int.from_bytes(image[1024 + o :][:4], "little") for o in (8, 80))
+    struct.pack_into("<I", image, 1024 + 8, compatible & ~1)
+    struct.pack_into("<I", image, 1024 + 80, incompatible | 2)
+    struct.pack_into("<H", image, 1024 + 84, 1 << number)
+    # Settings follow the superblock, which is made as long as the first block has room for.
+    place = 4096 - 32
+    assert not any(image[place:4096])
+    image[1024 + 13] = (place - 1024 - 128) // 16
+    struct.pack_into(f"<H{len(settings)}s", image, place, len(settings), settings)
+    path.write_bytes(image)
+    assert read_file(mounted(path).mount, b"/file") == content
