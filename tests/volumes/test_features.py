@@ -42,6 +42,7 @@ def features(image: Path) -> set[str]:
     return set(told)
 
 
+@pytest.mark.proves("file system", "ext4", "features and state, as dumpe2fs tells them")
 @pytest.mark.parametrize(
     "options",
     [
@@ -67,6 +68,7 @@ def test_ext(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert describe(image)["last mounted"] == "never"
 
 
+@pytest.mark.proves("file system", "xfs", "features and state, as xfs_db tells them")
 @pytest.mark.parametrize(
     "options",
     [
@@ -85,6 +87,7 @@ def test_xfs(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert describe(image)["state"] == CLEAN
 
 
+@pytest.mark.proves("file system", "btrfs", "features and state, as its own tools tell them")
 @pytest.mark.parametrize(
     "options",
     [
@@ -110,6 +113,7 @@ def test_btrfs(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert told["state"] == CLEAN
 
 
+@pytest.mark.proves("file system", "f2fs", "features and state, as fsck.f2fs tells them")
 def test_f2fs(tmp_path: Path) -> None:
     image = make_empty(tmp_path / "image", 128 * MIB)
     run_tool(
@@ -154,6 +158,7 @@ def test_whether_it_was_closed_cleanly(
     assert describe(image)["state"] in (DIRTY, DIRTY_JOURNAL)
 
 
+@pytest.mark.proves("file system", "jfs", "state")
 def test_jfs(tmp_path: Path) -> None:
     image = make_empty(tmp_path / "clean", JFS.size)
     run_tool(*JFS.tool, image)
@@ -161,6 +166,7 @@ def test_jfs(tmp_path: Path) -> None:
     assert str(describe(make_dirty(JFS, tmp_path))["state"]).startswith(DIRTY)
 
 
+@pytest.mark.proves("file system", "fat", "state")
 @pytest.mark.parametrize(
     ("bits", "size", "at", "mask"),
     [("12", 1, None, 0), ("16", 16, 2 + 1, 0x80), ("32", 64, 4 + 3, 0x08)],
@@ -178,6 +184,7 @@ def test_fat(tmp_path: Path, bits: str, size: int, at: int | None, mask: int) ->
     assert describe(image)["state"] == DIRTY
 
 
+@pytest.mark.proves("file system", "exfat", "state")
 def test_exfat(tmp_path: Path) -> None:
     image = make_empty(tmp_path / "image", 16 * MIB)
     run_tool("mkfs.exfat", "-c", "8K", image)
@@ -188,6 +195,7 @@ def test_exfat(tmp_path: Path) -> None:
     assert describe(image)["state"] == DIRTY
 
 
+@pytest.mark.proves("file system", "ntfs", "version and state, as ntfsinfo tells them")
 def test_ntfs(tmp_path: Path) -> None:
     image = make_empty(tmp_path / "image", 16 * MIB)
     run_tool("mkntfs", "-q", "-F", "-c", "2048", image)
@@ -202,6 +210,7 @@ def test_ntfs(tmp_path: Path) -> None:
     run_tool("ntfsfix", "-n", image)
 
 
+@pytest.mark.proves("file system", "squashfs", "compression and blocks are told")
 @pytest.mark.parametrize("compression", ["gzip", "lzo", "xz", "lz4", "zstd"])
 def test_squashfs(tmp_path: Path, compression: str) -> None:
     (tmp_path / "top").mkdir()
@@ -214,6 +223,7 @@ def test_squashfs(tmp_path: Path, compression: str) -> None:
     assert told["made"] == "2001-09-09T01:46:40.000000000Z"
 
 
+@pytest.mark.proves("file system", "erofs", "features, as dump.erofs tells them")
 def test_erofs(tmp_path: Path) -> None:
     (tmp_path / "top").mkdir()
     (tmp_path / "top" / "file").write_bytes(bytes(100_000))
