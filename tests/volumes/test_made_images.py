@@ -96,8 +96,8 @@ def whole_tree(name: str) -> object:
     """An image of the whole tree, and what that proves."""
     kind, _, how = name.partition("-")
     feature = {
-        "": "names as bytes, holes, modes, owners, links, devices, attributes",
-        "written": "the same, with times in nanoseconds from before 1970 to beyond 2038",
+        "": "a whole tree: names as bytes, holes, modes, owners, links, devices, attributes",
+        "written": "a whole tree, times in nanoseconds from before 1970 to beyond 2038",
     }.get(how, how)
     return pytest.param(name, marks=pytest.mark.proves("file system", kind, feature))
 
@@ -282,7 +282,9 @@ BCACHEFS_BUCKET = 64 << 10
 
 
 @pytest.mark.proves(
-    "file system", "bcachefs", "names as bytes, holes, modes, owners, links, devices, attributes"
+    "file system",
+    "bcachefs",
+    "a whole tree: names as bytes, holes, modes, owners, links, devices, attributes",
 )
 @pytest.mark.skipif(not BCACHEFS.is_file(), reason="the real images are not here")
 def test_bcachefs_gives_a_tree_back(
