@@ -192,6 +192,8 @@ class _Names:
         if self._known:
             # .E99 is followed by .EAA, .EZZ by .FAA.
             self._letter = extension[0] - max(0, number - 100) // 26**2
+            # A number that does not go with this name tells no others.
+            self._known = self._letter >= (ord("a") if extension[:1].islower() else ord("A"))
 
     def names(self, number: int) -> list[bytes]:
         """What a segment may be called; empty where nothing can be told."""

@@ -510,6 +510,14 @@ def test_a_renamed_segment_does_not_lead_to_others(tmp_path: Path) -> None:
     assert "segment 2" in describe(caught.value)
 
 
+@pytest.mark.parametrize("name", ["disk.E01", "disk.e01"])
+def test_a_number_that_no_segment_of_this_name_has(name: str, tmp_path: Path) -> None:
+    path = Segment(0xFFFF).write(tmp_path / name)
+    with pytest.raises(MissingPart) as caught:
+        open_image(path)
+    check_described(caught.value)
+
+
 def test_no_name_is_left_behind_zzz(tmp_path: Path) -> None:
     names = ewf._Names(b"disk.E01", 1)
     last = 100 + 22 * 26 * 26 - 1
