@@ -22,6 +22,7 @@ import pytest
 from explorer.cli import codes
 from tests.makers import write_tree
 from tests.trees import make_empty, noise, run_tool
+from tests.volumes.handmade import affs, befs, hpfs, qnx6
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +65,15 @@ def by_tool(tool: str, *arguments: str) -> Callable[[Path, Path], None]:
     return make
 
 
+def by_hand(content: Callable[[], bytes]) -> Callable[[Path, Path], None]:
+    """Written by ourselves, with files of its own."""
+
+    def make(_tree: Path, image: Path) -> None:
+        image.write_bytes(content())
+
+    return make
+
+
 def ext4(tree: Path, image: Path) -> None:
     """Without checksums, which would catch every damage at once."""
     make_empty(image, 8 * _MIB)
@@ -91,6 +101,11 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "cramfs": by_tool("mkfs.cramfs", "TREE", "IMAGE"),
     "romfs": by_tool("genromfs", "-d", "TREE", "-f", "IMAGE"),
     "iso9660": by_tool("genisoimage", "-quiet", "-R", "-J", "-o", "IMAGE", "TREE"),
+    "ufs": by_tool("makefs", "-t", "ffs", "-o", "version=1", "-s", "4m", "IMAGE", "TREE"),
+    "affs": by_hand(lambda: affs(fast=False)),
+    "befs": by_hand(befs),
+    "hpfs": by_hand(hpfs),
+    "qnx6": by_hand(qnx6),
 }
 
 
