@@ -118,6 +118,7 @@ class _Maps:
 
 _MAPS: WeakKeyDictionary[Kernel, dict[str, _Maps]] = WeakKeyDictionary()
 """By the UUIDs of groups: what one finds mapped must not be mapped by another a second time."""
+_MAPS_LOCK = threading.Lock()
 
 
 class Activation:
@@ -153,7 +154,8 @@ def activate(
     if logical_volume.refusal is not None:
         raise logical_volume.refusal
     name = f"{group.name}/{logical_volume.name}"
-    maps = _MAPS.setdefault(kernel, {}).setdefault(group.uuid, _Maps())
+    with _MAPS_LOCK:
+        maps = _MAPS.setdefault(kernel, {}).setdefault(group.uuid, _Maps())
     with maps.lock:
         if maps.made and maps.read_only != read_only:
             raise ValueError(f"volumes of {group.name} are active in another way")
@@ -324,8 +326,8 @@ class _Builder:
                 number
                 for number, superblock in superblocks.items()
                 if not newest.has_failed(superblock.position)
-                and not group.is_rebuilt(segment.areas[number].name)
             }
+        present = {number for number in present if not group.is_rebuilt(segment.areas[number].name)}
         if not is_enough(segment, present):
             outdated = [
                 area.name
@@ -631,13 +633,11 @@ class _Superblock(NamedTuple):
 
 def _read_superblock(block: bytes) -> _Superblock | None:
     """What a superblock says; None where none was written yet."""
-    if len(block) < _SUPERBLOCK.size:
-        return None
     (
         magic, features, disks, position, events, failed, recovered, in_step,
         level, layout, chunk, flags, reshape_position, new_level, new_layout, new_chunk, delta,
         array, data_offset, new_data_offset, sectors, more_failed, incompatible,
-    ) = _SUPERBLOCK.unpack(block)  # fmt: skip
+    ) = _SUPERBLOCK.unpack(block.ljust(_SUPERBLOCK.size, b"\0"))  # fmt: skip
     if magic != _SUPERBLOCK_MAGIC:
         return None
     extended = bool(features & _EXTENDED)

@@ -729,7 +729,7 @@ def thin(host: LvmHost, tmp_path_factory: pytest.TempPathFactory) -> Made:
         body = f'thin_pool = "pool"\ntransaction_id = 0\ndevice_id = {number}'
         if number == 2:
             body += '\norigin = "thin1"'
-        if number == 3:
+        if number in (3, 4):
             body += '\nexternal_origin = "base"'
         text.add(f"thin{number}", segment(0, size, "thin", body))
     host.restore("thin", str(text))
@@ -745,8 +745,8 @@ def thin(host: LvmHost, tmp_path_factory: pytest.TempPathFactory) -> Made:
     for number, blocks in THIN.items():
         size = made.rows[f"thin{number}"].size
         content = bytearray(size)
-        if number == 3:
-            content[: len(base)] = base
+        if number in (3, 4):
+            content[: len(base)] = base[:size]
         for block, place in blocks.items():
             content[block * BLOCK : (block + 1) * BLOCK] = data[place * BLOCK :][:BLOCK]
         made.content[f"thin{number}"] = bytes(content)
@@ -965,6 +965,20 @@ def test_what_is_written_to_an_origin_is_kept_from_its_snapshots(
         content["second"][:4096] = b"2" * 4096
         for name in order:
             assert device[name].read(0, MIB) == content[name], name
+
+
+def test_an_origin_without_its_snapshots(snapshots: Made, kernel: Kernel) -> None:
+    with disks(kernel, snapshots.images, read_only=False) as found:
+        (group,) = lvm.group_volumes(found[:1])
+        for name in ("first", "lost"):
+            refusal = volume_of(group, name).refusal
+            assert refusal is not None
+            assert refusal.code == "volume.missing-member"
+        with active(kernel, group, "origin", read_only=False) as device:
+            put(device, b"o" * 4096)
+            assert device.read(0, MIB) == b"o" * 4096 + snapshots.content["origin"][4096:]
+        # What is being merged is in both, so that one is not enough.
+        assert volume_of(group, "merge").refusal is not None
 
 
 def test_a_snapshot_that_grows_too_large_in_memory_spoils_nothing_else(
@@ -1655,16 +1669,16 @@ def test_a_superblock_that_cannot_be_read_is_one_that_is_not_there(
         device.read(0, MIB)
 
 
-def test_a_dead_kernel_says_so(thin: Made, kernel: Kernel) -> None:
-    _sources, found = failing_disks(kernel, thin)
-    (group,) = lvm.group_volumes(found)
-    active = lvm.activate(kernel, group, volume_of(group, "thin1"), read_only=True)
+def test_a_dead_kernel_says_so(thin: Made, raids: Made, kernel: Kernel) -> None:
+    (group,) = lvm.group_volumes(failing_disks(kernel, thin)[1])
+    (other,) = lvm.group_volumes(failing_disks(kernel, raids)[1])
+    activation = lvm.activate(kernel, group, volume_of(group, "thin1"), read_only=True)
     panic(kernel)
-    for name in ("thin2", "base"):
+    for one, name in ((group, "thin2"), (group, "base"), (other, "five"), (other, "one")):
         with pytest.raises(KernelError) as caught:
-            lvm.activate(kernel, group, volume_of(group, name), read_only=True)
+            lvm.activate(kernel, one, volume_of(one, name), read_only=True)
         assert caught.value.code == "kernel.ended"
-    active.close()
+    activation.close()
 
 
 def test_what_is_in_use_is_not_taken_apart(thin: Made, kernel: Kernel) -> None:
@@ -1824,3 +1838,110 @@ def test_thousands_of_volumes(host: LvmHost, kernel: Kernel, tmp_path: Path) -> 
                 name = f"volume{number}"
                 stack.enter_context(active(kernel, group, name, read_only=True))
     assert time.monotonic() - begin < 20
+
+
+@VIEWS
+def test_an_image_that_is_to_be_rebuilt_is_not_used(
+    own: Callable[[Text, int], Made], kernel: Kernel, read_only: bool
+) -> None:
+    text = Text()
+    names = []
+    for number in range(2):
+        names.append(text.linear(f"some_rmeta_{number}", number, 1))
+        status = "REBUILD" if number == 0 else ""
+        names.append(text.linear(f"some_rimage_{number}", number, IMAGE, status=status))
+    listed = ", ".join(f'"{name}"' for name in names)
+    body = f"device_count = 2\nregion_size = 128\nraids = [{listed}]"
+    text.add("some", segment(0, IMAGE, "raid1", body))
+    made = own(text, 2)
+    content = noise(IMAGE * EXTENT, 1)
+    lay(made.rows["some_rimage_0"], b"?" * len(content))
+    lay(made.rows["some_rimage_1"], content)
+    with disks(kernel, made.images, read_only=read_only) as found:
+        (group,) = lvm.group_volumes(found)
+        for _ in range(4):
+            assert content_of(kernel, group, "some", read_only=read_only) == content
+        (group,) = lvm.group_volumes(found[:1])
+        with pytest.raises(VolumeError) as caught:
+            lvm.activate(kernel, group, volume_of(group, "some"), read_only=read_only)
+        assert caught.value.code == "group.outdated"
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "length", "code", "said"),
+    [
+        (4, 2, 4, "volume.feature", "features 0x2"),
+        (8, 200, 4, "volume.corrupt-metadata", "a RAID of 200 images, where there are 3"),
+        (8, 1, 4, "volume.corrupt-metadata", "without data"),
+        (48, 7, 4, "volume.feature", "level 7"),
+        (52, 99, 4, "group.refused", ""),
+        (56, 3, 4, "group.refused", ""),
+    ],
+)
+def test_superblocks_as_nobody_writes_them(
+    raids: Made,
+    kernel: Kernel,
+    tmp_path: Path,
+    offset: int,
+    value: int,
+    length: int,
+    code: str,
+    said: str,
+) -> None:
+    copied = copies_of(raids, tmp_path)
+    for number in range(3):
+        piece = copied.rows[f"five_rmeta_{number}"].pieces[0]
+        with piece.image.open("r+b") as file:
+            file.seek(piece.offset + offset)
+            file.write(value.to_bytes(length, "little"))
+    with opened(kernel, copied.images, read_only=True) as group:
+        with pytest.raises(VolumeError) as caught:
+            lvm.activate(kernel, group, volume_of(group, "five"), read_only=True)
+        assert caught.value.code == code, describe(caught.value)
+        assert said in describe(caught.value)
+        assert mapped_devices(kernel) == 0
+        assert content_of(kernel, group, "six", read_only=True) == raids.content["six"]
+
+
+def test_caches_that_cannot_be(
+    caches: Made, kernel: Kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied = copies_of(caches, tmp_path)
+    xml, metadata = tmp_path / "cache.xml", make_empty(tmp_path / "metadata", 16 * EXTENT)
+    xml.write_text(cache_xml().replace('origin_block="23"', f'origin_block="{CACHED}"'))
+    run_tool("cache_restore", "-i", xml, "-o", metadata, "--metadata-version", "2")
+    lay(copied.rows["back_pool_cmeta"], metadata.read_bytes())
+    with opened(kernel, copied.images, read_only=True) as group:
+        with pytest.raises(VolumeError) as caught:
+            lvm.activate(kernel, group, volume_of(group, "back"), read_only=True)
+        assert caught.value.code == "volume.corrupt-metadata"
+        assert f"its cache has block {CACHED} of it" in describe(caught.value)
+        # One of more pieces than Linux is given.
+        monkeypatch.setattr(lvm, "_MOST_TARGETS", 4)
+        with pytest.raises(VolumeError) as caught:
+            lvm.activate(kernel, group, volume_of(group, "back_single"), read_only=True)
+        assert describe(caught.value) == "a cache with more than 3 ranges cannot be read"
+        assert mapped_devices(kernel) == 0
+
+
+@VIEWS
+def test_physical_volumes_of_many_terabytes(
+    host: LvmHost, kernel: Kernel, tmp_path: Path, read_only: bool
+) -> None:
+    name = f"far{int(read_only)}"
+    images = host.images(tmp_path, 2, 8 << 40)
+    host.make_group(name, images)
+    last = int(host.report("pvs", "pv_pe_count", group=host.loop(images[0]))[0]["pv_pe_count"])
+    places = [f"{host.loop(image)}:{last - 4}-{last - 1}" for image in images]
+    fixed = ("--activate", "n", "--zero", "n", "--wipesignatures", "n", "-qq")
+    host.run("lvcreate", *fixed, "-l", "8", "-i", "2", "-n", "far", name, *places)
+    row = host.volumes(name)["far"]
+    assert min(piece.offset for piece in row.pieces) > 7 << 40
+    content = noise(row.size, 1)
+    lay(row, content)
+    host.make_volume(name, "large", 200 * 1024 * 1024)
+    with opened(kernel, images, read_only=read_only) as group:
+        assert content_of(kernel, group, "far", read_only=read_only) == content
+        with active(kernel, group, "large", read_only=read_only) as device:
+            assert device.size() == volume_of(group, "large").size > 12 << 40
+            assert device.read(device.size() - 4096, 4096) == bytes(4096)
