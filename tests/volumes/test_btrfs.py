@@ -212,6 +212,7 @@ class Subvolumes(NamedTuple):
     contents: dict[int, dict[bytes, Facts]]
 
 
+@pytest.mark.proves("volume", "Btrfs", "subvolumes and snapshots listed")
 def test_subvolumes_as_the_host_lists_them(subvolumes: Subvolumes, kernel: Kernel) -> None:
     with mounted(kernel, [subvolumes.image]) as (mount, note):
         assert not note
@@ -237,6 +238,7 @@ def test_subvolumes_as_the_host_lists_them(subvolumes: Subvolumes, kernel: Kerne
         assert one.title == ("Btrfs snapshot" if one.is_snapshot else "Btrfs subvolume")
 
 
+@pytest.mark.proves("volume", "Btrfs", "subvolumes and snapshots mounted as roots")
 def test_each_subvolume_is_mounted_as_a_root(subvolumes: Subvolumes, kernel: Kernel) -> None:
     with mounted(kernel, [subvolumes.image]) as (mount, _note):
         found = btrfs.list_subvolumes(mount)
@@ -253,6 +255,7 @@ def test_each_subvolume_is_mounted_as_a_root(subvolumes: Subvolumes, kernel: Ker
             assert btrfs.list_subvolumes(mount) == found
 
 
+@pytest.mark.proves("volume", "Btrfs", "default subvolume")
 def test_default_subvolume(tmp_path: Path, kernel: Kernel) -> None:
     image = make_empty(tmp_path / "disk.img", SIZE)
     run_tool("mkfs.btrfs", "-q", image)
@@ -355,6 +358,9 @@ def make_devices(folder: Path, tree: Path, profile: Profile) -> list[Path]:
     return paths
 
 
+@pytest.mark.proves(
+    "volume", "Btrfs", "single, dup, RAID 0, 1, 1c3, 1c4, 10, 5, 6 on several devices, degraded too"
+)
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: "-".join(map(str, profile[:2])))
 def test_several_devices(
     tmp_path: Path, small_tree: Path, kernel: Kernel, profile: Profile
@@ -427,6 +433,7 @@ def test_file_systems_are_told_apart(tmp_path: Path, small_tree: Path, kernel: K
                 assert_same(mount_facts(mount), host_facts(small_tree))
 
 
+@pytest.mark.proves("volume", "Btrfs", "older copies of a device left out")
 def test_older_copy_of_a_device(tmp_path: Path, small_tree: Path, kernel: Kernel) -> None:
     paths = make_devices(tmp_path, small_tree, Profile("raid1", 2, 1))
     old = tmp_path / "old.img"
@@ -527,6 +534,7 @@ def unpack_disks(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
+@pytest.mark.proves("volume", "Btrfs", "real image")
 @pytest.mark.parametrize(
     "name",
     [
@@ -562,6 +570,7 @@ BTRFS = [
 """Those that are small when unpacked; the others are mounted elsewhere."""
 
 
+@pytest.mark.proves("volume", "Btrfs", "real image")
 @pytest.mark.parametrize("real", BTRFS, ids=lambda real: real.name)
 def test_subvolumes_of_real_images(real: RealImage, tmp_path: Path, kernel: Kernel) -> None:
     """Most of these are damaged: they are listed, or refused by Btrfs, and nothing hangs."""

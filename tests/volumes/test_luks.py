@@ -155,6 +155,7 @@ def encrypt_in_place(path: Path, *options: str) -> Path:
 # ---- Encrypted by others -----------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LUKS", "LUKS2, PBKDF2 and Argon2")
 @pytest.mark.parametrize(("cipher", "bits", "options"), [
     ("aes-xts-plain64", 512, QUICK),
     ("aes-xts-plain64", 256, (*QUICK, "--sector-size=4096")),
@@ -219,6 +220,7 @@ QEMU = {
 }  # fmt: skip
 
 
+@pytest.mark.proves("volume", "LUKS", "LUKS1")
 @pytest.mark.parametrize("name", QEMU)
 def test_luks1_by_qemu(name: str, tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
     raw = tmp_path / "raw"
@@ -235,6 +237,7 @@ def test_luks1_by_qemu(name: str, tmp_path: Path, opened: Callable[[Path], Opene
     assert str(facts["cipher"]).startswith(name.split("-")[0])
 
 
+@pytest.mark.proves("volume", "LUKS", "hashes")
 @pytest.mark.parametrize("hashed", [
     "sha1", "sha224", "sha256", "sha384", "sha512", "ripemd160", "sha3-256", "sha3-512",
 ])  # fmt: skip
@@ -260,6 +263,7 @@ def make_formatted(path: Path, version: int, *options: str) -> Path:
     return path
 
 
+@pytest.mark.proves("volume", "LUKS", "hashes")
 @pytest.mark.parametrize("hashed", ["whirlpool", "blake2b-512", "blake2s-256"])
 @pytest.mark.parametrize("version", [1, 2])
 def test_hashes_that_are_refused(
@@ -304,6 +308,7 @@ CIPHERS: dict[str, tuple[int, int]] = {
 }
 
 
+@pytest.mark.proves("volume", "LUKS", "every cipher of the kernel")
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_ciphers(cipher: str, tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
     key_size, sector_size = CIPHERS[cipher]
@@ -377,6 +382,7 @@ def test_keys_of_impossible_sizes(
 # ---- Key slots ---------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LUKS", "several key slots, priorities")
 @pytest.mark.parametrize("version", [1, 2])
 def test_all_key_slots_are_tried(
     version: int, tmp_path: Path, opened: Callable[[Path], Opened]
@@ -401,6 +407,7 @@ def test_all_key_slots_are_tried(
         check_wrong(volume, wrong)
 
 
+@pytest.mark.proves("volume", "LUKS", "several key slots, priorities")
 def test_priorities(tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
     path = make_formatted(tmp_path / "disk", 2)
     key_file = path.with_suffix(".key")
@@ -500,6 +507,7 @@ def test_an_encryption_that_was_not_finished(
     assert any(str(slot).endswith("reencrypt") for slot in volume.header().foreign_slots)
 
 
+@pytest.mark.proves("volume", "LUKS", "what is not known refused by name")
 @pytest.mark.parametrize("names", [["offline-reencrypt"], ["opal"], ["from-the-future", "x"]])
 def test_requirements_are_refused_by_name(
     names: list[str], template: Path, tmp_path: Path, opened: Callable[[Path], Opened]
@@ -536,6 +544,7 @@ COSTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.proves("volume", "LUKS", "bounded costs and memory")
 @pytest.mark.parametrize(("kdf", "said"), COSTS)
 def test_absurd_costs_are_refused(
     kdf: dict[str, Any],
@@ -564,6 +573,7 @@ def test_a_digest_that_takes_too_long(
     assert "a key of 1024 bytes" in check_refused(opened(path))
 
 
+@pytest.mark.proves("volume", "LUKS", "bounded costs and memory")
 def test_memory_that_the_host_has_not(
     template: Path,
     tmp_path: Path,
@@ -610,6 +620,7 @@ def test_the_host_tells_its_memory() -> None:
 # ---- Segments ----------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LUKS", "several segments")
 def test_several_segments(tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
     content = noise(2 * MIB, 4)
     path = make_luks2(tmp_path / "disk", Recipe(size=12 * MIB), content[:MIB])
@@ -724,6 +735,7 @@ AUTHENTICATED = {
 }  # fmt: skip
 
 
+@pytest.mark.proves("volume", "LUKS", "authenticated (dm-integrity)")
 @pytest.mark.parametrize("name", AUTHENTICATED)
 def test_authenticated(name: str, tmp_path: Path, opened: Callable[[Path], Opened]) -> None:
     recipe = AUTHENTICATED[name]
@@ -842,6 +854,7 @@ def check_header(path: Path, **expected: object) -> None:
     assert {name: getattr(header, name) for name in expected} == expected
 
 
+@pytest.mark.proves("volume", "LUKS", "second header")
 @pytest.mark.parametrize("at", [0, 8, 256, 448, 4096, 5000, HEADER - 1])
 def test_a_damaged_first_header(
     at: int, template: Path, tmp_path: Path, opened: Callable[[Path], Opened]
@@ -879,6 +892,7 @@ def test_both_headers_damaged(template: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.proves("volume", "LUKS", "second header")
 def test_the_newer_header_is_taken(template: Path, tmp_path: Path) -> None:
     path = tmp_path / "disk"
     shutil.copy(template, path)
@@ -916,6 +930,7 @@ def test_headers_of_every_size(size: int, tmp_path: Path) -> None:
 # ---- What is secret ----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LUKS", "keys reach no log, table or error")
 def test_nothing_secret_is_told(
     template: Path, opened: Callable[[Path], Opened], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1009,6 +1024,7 @@ def test_a_read_only_device_cannot_be_written_to(
 # ---- Real and hostile headers ------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LUKS", "real image")
 def test_real_headers(tmp_path: Path) -> None:
     found = [real for real in real_images() if real.file.name in ("luks1.img.xz", "luks2.img.xz")]
     if not found:
@@ -1074,6 +1090,7 @@ PLACES = sorted(set(places(Recipe().metadata())) | {
 })  # fmt: skip
 
 
+@pytest.mark.proves("volume", "LUKS", "damage gives typed errors")
 @pytest.mark.parametrize("place", PLACES, ids=".".join)
 def test_hostile_metadata(
     place: tuple[str, ...], template: Path, tmp_path: Path, kernel: Kernel
@@ -1096,6 +1113,7 @@ def test_hostile_metadata(
     assert refused > 10
 
 
+@pytest.mark.proves("volume", "LUKS", "damage gives typed errors")
 @pytest.mark.parametrize("raw", [
     b"", b"{", b"[]", b"null", b"1", b"\xff{}", b"{}", b'{"a":' * 100_000, b"[" * 200_000,
     b'{"keyslots":' + b"9" * 10_000 + b"}", b'{"a":1e999}', b'{"a":NaN}', b'{"a":"\\ud800"}',
@@ -1156,6 +1174,7 @@ def test_volumes_that_are_cut_off(template: Path, tmp_path: Path, kernel: Kernel
     assert unlocked == [False] * (len(cuts) - 1) + [True]
 
 
+@pytest.mark.proves("volume", "LUKS", "damage gives typed errors")
 def test_hostile_luks1(tmp_path: Path, kernel: Kernel) -> None:
     whole = make_luks1(tmp_path / "whole", PASSPHRASE).read_bytes()
     path = tmp_path / "disk"

@@ -230,6 +230,7 @@ def stripes(images: Sequence[bytes], size: int = 65536) -> bytes:
     )
 
 
+@pytest.mark.proves("volume", "LVM2", "linear, striped, raid0")
 @VIEWS
 @pytest.mark.parametrize("name", ["line", "two", "three", "zero"])
 def test_volumes_of_lvcreate(
@@ -246,6 +247,7 @@ def test_volumes_of_lvcreate(
         assert content_of(kernel, group, name, read_only=read_only) == simple.content[name]
 
 
+@pytest.mark.proves("volume", "LVM2", "as lvs shows them")
 def test_volumes_are_those_that_lvs_shows(simple: Made, host: LvmHost, kernel: Kernel) -> None:
     (row,) = host.report("vgs", "vg_name", "vg_uuid", "vg_seqno", group="simple")
     with opened(kernel, simple.images, read_only=True) as group:
@@ -375,6 +377,7 @@ def test_raid_is_what_lvs_shows(raids: Made, kernel: Kernel) -> None:
         assert [one.kind for one in group.volumes] == [raid.kind for raid in RAIDS]
 
 
+@pytest.mark.proves("volume", "LVM2", "raid1, raid4, raid5, raid6, raid10, degraded too")
 @VIEWS
 @pytest.mark.parametrize("raid", RAIDS, ids=lambda raid: str(raid.name))
 def test_raid(
@@ -643,6 +646,7 @@ def start_reshape(made: Made, content: bytes) -> None:
         array.close()
 
 
+@pytest.mark.proves("volume", "LVM2", "reshape that was interrupted")
 @VIEWS
 def test_a_raid_on_its_way_to_another_shape(
     own: Callable[[Text, int], Made],
@@ -762,6 +766,7 @@ def mapped_devices(kernel: Kernel) -> int:
     return sum(name.startswith(b"dm-") for name in list_folders(kernel, top + b"/block"))
 
 
+@pytest.mark.proves("volume", "LVM2", "thin pools and volumes")
 @VIEWS
 def test_thin_volumes(
     thin: Made, kernel: Kernel, unchanged: Callable[[Path], Path], read_only: bool
@@ -918,6 +923,7 @@ def snapshots(host: LvmHost, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made
 
 
+@pytest.mark.proves("volume", "LVM2", "snapshots")
 @VIEWS
 def test_snapshots_and_their_origins(
     snapshots: Made, kernel: Kernel, unchanged: Callable[[Path], Path], read_only: bool
@@ -1060,6 +1066,7 @@ def mirrors(host: LvmHost, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made
 
 
+@pytest.mark.proves("volume", "LVM2", "mirrors")
 @VIEWS
 def test_a_mirror_is_its_first_image_that_is_there(
     mirrors: Made, kernel: Kernel, unchanged: Callable[[Path], Path], read_only: bool
@@ -1255,6 +1262,7 @@ def run_cache(bench: Bench, rows: dict[str, Row], case: CacheCase) -> MappedDevi
     return bench.map("cache", rows[name].size, parameters)
 
 
+@pytest.mark.proves("volume", "LVM2", "caches")
 @VIEWS
 @pytest.mark.parametrize("case", CACHES, ids=lambda case: str(case.name))
 def test_caches(
@@ -1329,6 +1337,7 @@ def test_what_is_written_over_a_cache_stays_in_memory(caches: Made, kernel: Kern
         assert device.read(0, 2 * MIB) == wanted
 
 
+@pytest.mark.proves("volume", "LVM2", "caches")
 @VIEWS
 @pytest.mark.parametrize("block", [512, 4096])
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "torn-off"])
@@ -1379,6 +1388,7 @@ def test_a_write_cache(
 # ---- Metadata ------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "LVM2", "metadata areas and their copies")
 def test_metadata_goes_round_its_area(host: LvmHost, tmp_path: Path) -> None:
     images = host.images(tmp_path, 1)
     host.make_group("round", images, "--metadatasize", "60k", "--dataalignment", "64k")
@@ -1418,6 +1428,7 @@ def test_a_label_may_stand_in_four_sectors(host: LvmHost, tmp_path: Path, sector
     assert volume.metadata.name == row["vg_name"] == f"label{sector}"
 
 
+@pytest.mark.proves("volume", "LVM2", "metadata areas and their copies")
 def test_one_whole_copy_of_the_metadata_is_enough(host: LvmHost, tmp_path: Path) -> None:
     images = host.images(tmp_path, 1)
     host.make_group("copies", images, "--metadatacopies", "2")
@@ -1475,6 +1486,7 @@ def test_a_physical_volume_without_metadata(host: LvmHost, tmp_path: Path, kerne
         assert content_of(kernel, group, "volume", read_only=True) == content
 
 
+@pytest.mark.proves("volume", "LVM2", "missing physical volumes named")
 def test_missing_physical_volumes_are_named(simple: Made, host: LvmHost, kernel: Kernel) -> None:
     uuids = [
         host.report("pvs", "pv_uuid", group=host.loop(image))[0]["pv_uuid"]
@@ -1499,6 +1511,7 @@ def test_missing_physical_volumes_are_named(simple: Made, host: LvmHost, kernel:
         assert content_of(kernel, group, "two", read_only=True) == simple.content["two"]
 
 
+@pytest.mark.proves("volume", "LVM2", "two groups of one name")
 def test_two_groups_of_one_name(tmp_path: Path, kernel: Kernel) -> None:
     images: list[Path] = []
     contents = []
@@ -1565,6 +1578,7 @@ def test_raid_makes_up_for_an_image_that_is_cut_off(
             assert content_of(kernel, group, name, read_only=True) == raids.content[name]
 
 
+@pytest.mark.proves("volume", "LVM2", "a file system on it")
 def test_a_file_system_on_a_logical_volume(
     host: LvmHost, kernel: Kernel, tmp_path: Path, unchanged: Callable[[Path], Path], tree: Path
 ) -> None:
@@ -1583,6 +1597,7 @@ def test_a_file_system_on_a_logical_volume(
             assert_same(without(mount_facts(mount), b"lost+found"), host_facts(tree))
 
 
+@pytest.mark.proves("volume", "LVM2", "real image")
 def test_a_real_image(tmp_path: Path) -> None:
     found = [real for real in real_images() if real.file.name == "lvm2.img.xz"]
     if not found:
@@ -1813,6 +1828,7 @@ def test_a_raid_that_was_made_longer_but_did_not_run_since(
             assert content_of(kernel, group, "some", read_only=read_only) == content
 
 
+@pytest.mark.proves("volume", "LVM2", "thousands of volumes")
 def test_thousands_of_volumes(host: LvmHost, kernel: Kernel, tmp_path: Path) -> None:
     images = host.images(tmp_path, 1, 80 * MIB)
     host.run("pvcreate", "-qq", "--metadatasize", "8m", host.loop(images[0]))

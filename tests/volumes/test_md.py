@@ -196,6 +196,7 @@ def check_tree(device: BlockDevice, tree: Path) -> None:
 # ---- Superblocks -------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "MD RAID", "metadata 0.90, 1.0, 1.1, 1.2")
 @pytest.mark.parametrize(
     ("shape", "metadata"),
     [
@@ -258,6 +259,7 @@ def swap_superblock(path: Path) -> None:
         file.write(struct.pack(">1024I", *words))
 
 
+@pytest.mark.proves("volume", "MD RAID", "metadata 0.90 of the other byte order")
 def test_big_endian_superblock(
     make_array: Callable[..., Made], kernel: Kernel, small_tree: Path
 ) -> None:
@@ -301,6 +303,7 @@ def test_newest_of_two_superblocks_counts(driver: Path, tmp_path: Path) -> None:
 # ---- Every level -------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "MD RAID", "linear, 0, 1, 4, 5, 6, 10, all layouts")
 @pytest.mark.parametrize("shape", SHAPES, ids=shape_name)
 def test_array(
     make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, shape: Shape
@@ -322,6 +325,7 @@ def test_array(
         assert int(told.split()[0]) == shape.size // KIB
 
 
+@pytest.mark.proves("volume", "MD RAID", "linear, 0, 1, 4, 5, 6, 10, all layouts")
 @pytest.mark.parametrize("metadata", ["0.90", "1.0", "1.1"])
 def test_array_with_other_metadata(
     make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, metadata: str
@@ -352,6 +356,7 @@ def test_raid0_with_old_metadata(
 UNEQUAL = (2 * MIB, 4 * MIB + CHUNK, 3 * MIB + CHUNK)
 
 
+@pytest.mark.proves("volume", "MD RAID", "RAID 0 of unequal members")
 @pytest.mark.parametrize("layout", ["original", "alternate"])
 def test_raid0_of_unequal_members(
     make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, layout: str
@@ -389,6 +394,7 @@ def survives(shape: Shape, gone: Sequence[int], members: Sequence[bytes]) -> boo
     return every == set().union(*(chunks[disk] for disk in range(shape.disks) if disk not in gone))
 
 
+@pytest.mark.proves("volume", "MD RAID", "degraded, as far as the level allows")
 @pytest.mark.parametrize("shape", DEGRADED, ids=shape_name)
 def test_degraded_array(
     make_array: Callable[..., Made], kernel: Kernel, small_tree: Path, shape: Shape
@@ -421,6 +427,7 @@ def test_degraded_array(
     assert refused or shape.level == "1"
 
 
+@pytest.mark.proves("volume", "MD RAID", "degraded, as far as the level allows")
 @pytest.mark.parametrize("level", ["0", "linear"])
 def test_array_that_needs_every_member(
     make_array: Callable[..., Made], kernel: Kernel, level: str
@@ -466,6 +473,7 @@ def left_out(array: md.Array[Path]) -> list[tuple[Path, str]]:
     return [(left.handle, left.code) for left in array.left_out]
 
 
+@pytest.mark.proves("volume", "MD RAID", "stale, foreign and doubled members")
 def test_members_of_several_arrays(make_array: Callable[..., Made], kernel: Kernel) -> None:
     first, second = (make_array(Shape("5", 3, "left-symmetric")) for _ in range(2))
     mixed = [first.members[0], second.members[1], first.members[2], second.members[0]]
@@ -478,6 +486,7 @@ def test_members_of_several_arrays(make_array: Callable[..., Made], kernel: Kern
             started.close()
 
 
+@pytest.mark.proves("volume", "MD RAID", "stale, foreign and doubled members")
 def test_member_that_is_out_of_date(make_array: Callable[..., Made], kernel: Kernel) -> None:
     made = make_array(Shape("1", 3))
     for path in made.members[1:]:
@@ -643,6 +652,7 @@ class Driver:
             target.close()
 
 
+@pytest.mark.proves("volume", "MD RAID", "written by Linux itself")
 @pytest.mark.parametrize(
     "shape",
     [
@@ -693,6 +703,7 @@ def test_member_that_failed(driver: Path, tmp_path: Path, small_tree: Path, kern
         check_tree(started.device, small_tree)
 
 
+@pytest.mark.proves("volume", "MD RAID", "recovery and reshape that were interrupted")
 def test_recovery_that_was_interrupted(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
     shape = Shape("5", 3, "left-symmetric")
     paths = create_array(
@@ -773,6 +784,7 @@ CHANGES = (
 )
 
 
+@pytest.mark.proves("volume", "MD RAID", "recovery and reshape that were interrupted")
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 def test_reshape_that_was_interrupted(
     driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel, change: Change
@@ -896,6 +908,7 @@ def test_partial_parity_log(driver: Path, tmp_path: Path, kernel: Kernel) -> Non
 # ---- Writing goes to memory --------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "MD RAID", "no resync, nothing written")
 @pytest.mark.parametrize(
     "shape",
     [Shape("0", 2, sizes=(2 * MIB, 2 * MIB)), *DEGRADED[:4], Shape("6", 4), Shape("10", 4, "n2")],
@@ -930,6 +943,7 @@ def test_array_takes_writes_and_does_nothing_by_itself(
     assert [path.read_bytes()[8192:] for path in made.members] == [old[8192:] for old in before]
 
 
+@pytest.mark.proves("volume", "MD RAID", "a journal replayed on it in memory")
 def test_replayed_journal_of_a_file_system(driver: Path, tmp_path: Path, kernel: Kernel) -> None:
     """What only the journal of an ext4 on the array knows is there, and nothing was written."""
     shape = Shape("5", 3, "left-symmetric", sizes=())
@@ -959,6 +973,7 @@ def test_replayed_journal_of_a_file_system(driver: Path, tmp_path: Path, kernel:
 # ---- Partitions below and above ----------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "MD RAID", "on partitions, and with partitions")
 def test_members_on_partitions(make_array: Callable[..., Made], kernel: Kernel) -> None:
     made = make_array(Shape("5", 3, "left-symmetric"), metadata="1.0")
     with ExitStack() as stack:
@@ -985,6 +1000,7 @@ def test_members_on_partitions(make_array: Callable[..., Made], kernel: Kernel) 
         started.close()
 
 
+@pytest.mark.proves("volume", "MD RAID", "on partitions, and with partitions")
 def test_array_with_partitions(
     driver: Path, tmp_path: Path, small_tree: Path, kernel: Kernel
 ) -> None:
@@ -1053,6 +1069,7 @@ WRONG = {
 }
 
 
+@pytest.mark.proves("volume", "MD RAID", "damage gives typed errors")
 @pytest.mark.parametrize("case", WRONG)
 def test_superblock_that_cannot_be(driver: Path, tmp_path: Path, case: str) -> None:
     metadata, changes, told = WRONG[case]
@@ -1146,6 +1163,7 @@ def test_any_superblock_ends_in_an_array_or_a_typed_error(
 # ---- Real images -------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "MD RAID", "real image")
 @pytest.mark.parametrize(
     ("name", "version", "level"),
     [("mdraid.img.xz", "0.90", "raid1"), ("mdraid-1.img.xz", "1.2", "raid0")],

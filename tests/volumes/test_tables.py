@@ -152,6 +152,11 @@ def make_scripted(name: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.proves(
+    "volume",
+    "partition table",
+    "GPT, MBR with logical partitions, and others, beside sfdisk and partx",
+)
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_beside_sfdisk_partx_and_linux(name: str, tmp_path: Path, kernel: Kernel) -> None:
     path = make_scripted(name, tmp_path / "disk")
@@ -204,6 +209,7 @@ OTHER_WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.proves("volume", "partition table", "types for people")
 @pytest.mark.parametrize(("label", "names"), [
     ("gpt", partition_types.GPT_TYPES),
     ("dos", partition_types.MBR_TYPES),
@@ -224,6 +230,7 @@ def test_types_beside_sfdisk(label: str, names: Mapping[str, str] | Mapping[int,
 # ---- Made by others ----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "partition table", "hybrid MBR")
 def test_sgdisk_hybrid_mbr(tmp_path: Path, kernel: Kernel) -> None:
     path = make_empty(tmp_path / "disk", SIZE)
     run_tool(
@@ -243,6 +250,7 @@ def run_parted(path: Path, *commands: str) -> None:
     run_tool("parted", "--script", path, *" ".join(commands).split())
 
 
+@pytest.mark.proves("volume", "partition table", "APM, Sun, Amiga, BSD and others by parted")
 @pytest.mark.parametrize("kind", ["gpt", "msdos", "mac", "sun", "dvh", "amiga"])
 def test_parted(kind: str, tmp_path: Path, kernel: Kernel) -> None:
     path = make_empty(tmp_path / "disk", SIZE)
@@ -274,6 +282,7 @@ def test_parted(kind: str, tmp_path: Path, kernel: Kernel) -> None:
         ]
 
 
+@pytest.mark.proves("volume", "partition table", "blocks of 4096 bytes")
 @pytest.mark.parametrize("keys", [
     "g n1=4M n2=8M",
     "o p1=4M e2 l=4M l=4M l=4M",
@@ -294,6 +303,7 @@ def test_blocks_of_4096(keys: str, tmp_path: Path, kernel: Kernel) -> None:
     ]
 
 
+@pytest.mark.proves("volume", "partition table", "hybrid ISO")
 @pytest.mark.parametrize("gpt", [False, True], ids=["mbr", "gpt"])
 @pytest.mark.parametrize("apm", [False, True], ids=["", "apm"])
 def test_hybrid_disc(gpt: bool, apm: bool, tmp_path: Path, kernel: Kernel) -> None:
@@ -410,6 +420,7 @@ NESTED = {
 ONLY_OURS = {"Solaris: whole disk"}
 
 
+@pytest.mark.proves("volume", "partition table", "BSD, Solaris, UnixWare and Minix within MBR")
 @pytest.mark.parametrize("name", NESTED)
 def test_nested(name: str, tmp_path: Path, kernel: Kernel) -> None:
     kind, sector, content, names = NESTED[name]
@@ -572,6 +583,7 @@ OBJECTS = (
 )  # fmt: skip
 
 
+@pytest.mark.proves("volume", "partition table", "LDM (dynamic disks)")
 def test_dynamic_disk(tmp_path: Path, kernel: Kernel) -> None:
     table = check_beside_linux(kernel, dynamic_disk(tmp_path / "disk", OBJECTS))
     assert table.kind == "ldm"
@@ -695,6 +707,7 @@ def make_gpt(path: Path) -> Table:
     return table
 
 
+@pytest.mark.proves("volume", "partition table", "GPT of which only the backup is whole")
 def test_a_gpt_of_which_only_the_backup_is_whole(tmp_path: Path, kernel: Kernel) -> None:
     path = tmp_path / "disk"
     expected = make_gpt(path)
@@ -718,6 +731,7 @@ def test_a_gpt_whose_mbr_is_gone(tmp_path: Path, kernel: Kernel) -> None:
     assert check_added(kernel, path, expected).facts["MBR"] == "no MBR before it"
 
 
+@pytest.mark.proves("volume", "partition table", "GPT of a disk that is cut off")
 def test_a_gpt_of_a_disk_that_is_cut_off(tmp_path: Path, kernel: Kernel) -> None:
     path = tmp_path / "disk"
     expected = make_gpt(path)
@@ -812,6 +826,7 @@ TOLD_BY_LINUX = {"bsd.img.xz": "bsd", "fat.img.xz": "dos"}
 REAL = [real for real in real_images() if real.file.parent.name == "blkid"]
 
 
+@pytest.mark.proves("volume", "partition table", "beside blkid")
 @pytest.mark.parametrize("real", REAL, ids=lambda real: str(real.name))
 def test_beside_blkid(real: RealImage, tmp_path: Path) -> None:
     path = copy_of(real, tmp_path)
@@ -831,6 +846,7 @@ def test_beside_blkid(real: RealImage, tmp_path: Path) -> None:
         assert identifier in table.facts.values()
 
 
+@pytest.mark.proves("volume", "partition table", "real image")
 @pytest.mark.parametrize(
     "real", [real for real in REAL if real.partitions() is not None], ids=lambda real: real.name
 )
@@ -893,6 +909,7 @@ SAMPLES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.proves("volume", "partition table", "damage gives typed errors")
 @settings(max_examples=500, deadline=None)
 @given(
     st.sampled_from(sorted(SAMPLES)),
@@ -923,6 +940,7 @@ def test_zeros_are_nothing() -> None:
 # ---- Free space --------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("volume", "partition table", "space without a partition")
 @given(st.lists(st.tuples(st.integers(0, 120), st.integers(0, 60)), max_size=8))
 def test_free_ranges(partitions: list[tuple[int, int]]) -> None:
     free = list(free_ranges(partitions, 100, 0))
