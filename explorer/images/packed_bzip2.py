@@ -265,9 +265,9 @@ class _Scan:
         bit = (start + _HEADER) * 8
         combined = 0
         while True:
-            self._look_ahead()
             while (mark := self._mark(0)) is not None and mark.bit < bit:
                 self._marks.popleft()
+            self._look_ahead()
             if mark is None or mark.bit != bit:
                 missing = "the file is cut off" if mark is None else "no block begins there"
                 raise opening.corrupt(BLOCK, bit // 8, missing)
