@@ -134,8 +134,14 @@ class Activation:
         """Take it apart; nothing may use the device. A second call does nothing."""
         with self._maps.lock:
             while self._keys:
-                self._maps.drop(self._keys[-1])
-                self._keys.pop()
+                key = self._keys.pop()
+                try:
+                    self._maps.drop(key)
+                except KernelError:
+                    # What is in use can be closed later.
+                    if key in self._maps.made:
+                        self._keys.append(key)
+                    raise
 
 
 def activate(
