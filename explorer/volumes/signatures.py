@@ -16,6 +16,7 @@ import itertools
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.errors import ExplorerError
 from explorer.volumes.window import show_text
 
 if TYPE_CHECKING:
@@ -827,13 +828,26 @@ PROBES: tuple[Callable[[Window], Recognised | None], ...] = (
 
 
 def iter_recognised(volume: Window) -> Iterator[Recognised]:
-    """All that a volume looks like, the most certain first."""
+    """All that a volume looks like, the most certain first.
+
+    What stands where nothing can be read does not hide what stands elsewhere: the error is raised
+    when nothing was found at all.
+    """
+    failure: ExplorerError | None = None
+    nothing = True
     for probe in PROBES:
-        found = probe(volume)
+        try:
+            found = probe(volume)
+        except ExplorerError as error:
+            failure = failure or error
+            continue
         if found is not None:
+            nothing = False
             yield found._replace(label=found.label.strip())
+    if nothing and failure is not None:
+        raise failure
 
 
 def recognise(volume: Window) -> Recognised | None:
-    """What a volume holds, or None."""
+    """What a volume holds, or None; raises what reading it raises."""
     return next(iter_recognised(volume), None)

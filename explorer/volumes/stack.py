@@ -13,14 +13,20 @@ file system or two.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.closing import Closing
-from explorer.core.errors import ExplorerError, ImageError, KernelError, VolumeError
+from explorer.core.errors import (
+    ExplorerError,
+    ImageError,
+    KernelError,
+    SourceError,
+    VolumeError,
+)
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.core.views import View
@@ -119,6 +125,16 @@ def is_dirty(node: _Node) -> bool:
     from explorer.volumes.features import describe_content, is_clean
 
     return not is_clean(describe_content(node.window, node.volume.content))
+
+
+def _describe_failure(error: ExplorerError) -> str:
+    """What is told of a volume that cannot be read.
+
+    Raises what ended the kernel, which is no matter of one volume.
+    """
+    if isinstance(error, KernelError) and error.code != "kernel.call":
+        raise error
+    return describe(error)
 
 
 class _Place(NamedTuple):
@@ -229,8 +245,8 @@ class Stack(Closing):
             from explorer.volumes.features import describe_content
 
             return describe_content(node.window, volume.content) if node.found else {}
-        except ImageError as error:
-            return {"damage": describe(error)}
+        except (ImageError, SourceError, KernelError) as error:
+            return {"damage": _describe_failure(error)}
 
     def name(self, volume: Volume) -> str:
         """How messages name a volume."""
@@ -261,6 +277,9 @@ class Stack(Closing):
             table = tables.read_table(whole.window, block_size)
             if table is not None and tables.add_missing(disk.device(), table, image.size):
                 partitions = disk.partitions()
+            if not partitions and whole.volume.note:
+                # Nothing else will tell why nothing was found.
+                recognise(whole.window)
         self._add_partitions(
             whole, partitions, block_size, prefix, window, disk.device, numbered=numbered
         )
@@ -284,7 +303,10 @@ class Stack(Closing):
             return
         from explorer.volumes import tables
 
-        table = tables.read_table(whole.window, block_size)
+        table = None
+        with suppress(ImageError, SourceError):
+            # The kernel has read it; a copy of it may be damaged.
+            table = tables.read_table(whole.window, block_size)
         if table is not None:
             self._tables.append((whole.volume.name, table))
         told = {entry.start: entry for entry in table.entries} if table else {}
@@ -325,7 +347,11 @@ class Stack(Closing):
         """
         if number is None:
             number = next(self._numbers)
-        found = recognise(window)
+        found, note = None, place.note
+        try:
+            found = recognise(window)
+        except ExplorerError as error:
+            note = _describe_failure(error)
         volume = Volume(
             number,
             place.start,
@@ -342,16 +368,14 @@ class Stack(Closing):
             type=place.type,
             partition_label=place.label,
             partition_uuid=place.uuid,
-            note=place.note,
+            note=note,
         )
         node = self._nodes[number] = _Node(volume, window, place.depth, found, device)
         if device is not None:
             try:
                 self._look_inside(node, device)
             except ExplorerError as error:
-                if isinstance(error, KernelError) and error.code != "kernel.call":
-                    raise
-                node.volume = replace(node.volume, note=describe(error))
+                node.volume = replace(node.volume, note=_describe_failure(error))
         return node
 
     def _look_inside(self, node: _Node, device: Callable[[], BlockDevice]) -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from explorer.core.errors import VolumeError
+from explorer.core.errors import ImageError, VolumeError
 from explorer.core.messages import describe
 from explorer.core.views import View
 from explorer.kernel import Kernel
 from explorer.kernel.btrfs import scan_device
 from explorer.volumes import Source, Wanted
+from tests.images.content import convert
+from tests.images.test_qcow2 import change, entry_of
 from tests.makers import ScratchDisk, Writer
 from tests.trees import make_empty, noise, run_tool
 from tests.volumes.luks_maker import Recipe, make_luks2
@@ -269,3 +271,38 @@ def test_subvolumes_are_volumes(tmp_path: Path, built: None) -> None:
         ):
             assert not list(top)
         assert read_known(source, "0")
+
+
+def test_what_cannot_be_read_hides_nothing_else(tmp_path: Path, built: None) -> None:
+    first, second = make_ext4(tmp_path, 2 * MIB, "first"), make_ext4(tmp_path, 2 * MIB, "second")
+    raw = partitioned(tmp_path, first, second)
+    path = convert(raw, tmp_path / "disk.qcow2", "qcow2")
+    # The second partition's first cluster, by its entry in the only table, is beyond the file.
+    change(path, entry_of(path, 3 * MIB // 65536), (1 << 40).to_bytes(8, "big"))
+    with Source(wanted(path)) as source:
+        assert read_known(source, "1")
+        found = {volume.name: volume for volume in source.stack.volumes()}
+        assert not found["2"].mountable
+        assert "damaged: L2 table" in found["2"].note
+        with pytest.raises(VolumeError) as caught:
+            source.mount(found["2"])
+        assert found["2"].note in describe(caught.value)
+        assert source.stack.facts(found["2"]) == {}
+    # A disk of which nothing else is known.
+    bare = tmp_path / "bare"
+    bare.write_bytes(first)
+    path = convert(bare, tmp_path / "bare.qcow2", "qcow2")
+    change(path, entry_of(path, 0), (1 << 40).to_bytes(8, "big"))
+    with pytest.raises(ImageError):
+        Source(wanted(path))
+
+
+def test_an_end_that_cannot_be_read_hides_nothing_else(
+    group: list[Path], host: LvmHost, tmp_path: Path
+) -> None:
+    # The volume's end, where superblocks of arrays stand, is on what is cut off.
+    (piece,) = host.volumes("nested")["root"].pieces
+    path = tmp_path / "cut"
+    path.write_bytes(piece.image.read_bytes()[: piece.offset + piece.length - 65536])
+    with Source(wanted(path)) as source:
+        assert read_known(source, "nested/root")
