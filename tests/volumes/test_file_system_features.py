@@ -137,6 +137,12 @@ def writing(kind: str, image: Path, options: str = "") -> Iterator[Written]:
 # ---- ext2, ext3, ext4 --------------------------------------------------------------------------
 
 
+def free_inodes(image: Path) -> int:
+    found = re.search(r"Free inodes: +(\d+)", run_tool("dumpe2fs", "-h", image))
+    assert found is not None
+    return int(found[1])
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "features"),
     [
@@ -167,11 +173,14 @@ def test_ext_by_mke2fs(
     os.setxattr(top / "hello.txt", "user.note", b"a value with \0 and \xff")
     image = make_empty(tmp_path / "image", 48 * MIB)
     run_tool("mke2fs", "-q", "-F", "-t", kind, *options, "-d", top, image)
-    large = {b"user.large": noise(20_000, 1)} if features == "ea_inode" else {}
+    # As long as a block, so that it does not fit into one; debugfs reads no more of a file.
+    large = {b"user.large": noise(1024, 1)} if features == "ea_inode" else {}
     for name, value in large.items():
         (tmp_path / "value").write_bytes(value)
         command = f"ea_set -f {tmp_path / 'value'} /folder {name.decode()}"
+        before = free_inodes(image)
         run_tool("debugfs", "-w", "-R", command, image)
+        assert free_inodes(image) == before - 1
     if not large:
         # debugfs forgets to count the blocks of an attribute.
         run_tool("e2fsck", "-f", "-n", image)
