@@ -43,8 +43,6 @@ RUNS_LIMIT = 1 << 22
 """Runs of a file that are kept in memory."""
 LARGEST_SIZE = (1 << 63) - 4096
 
-LONG_RUN = 8 << 20
-"""Bytes of a run from which on what was decoded is put aside."""
 ASIDE_LIMIT = 16 << 30
 """Bytes of what is put aside, packed again; never more than half of what is free."""
 ASIDE_PIECES = 1 << 20
@@ -96,6 +94,8 @@ class Packing(ABC):
     """What a run is called in messages."""
     whole_runs = True
     """Whether a stream ends where its run does, or goes on with the next run's bytes."""
+    long_run = 8 << 20
+    """Bytes of a run from which on it is worth it to put aside what was decoded."""
 
     def __init__(self, opening: Opening, starts: array[int], size: int) -> None:
         """``starts`` tell where in the disk of ``size`` bytes each run begins; none is empty."""
@@ -321,5 +321,5 @@ class PackedImage(Image):
     def _put_aside(self, run: int, start: int, data: bytes) -> None:
         length = self._packing.run_end(run) - self._packing.starts[run]
         is_whole = start % PIECE == 0 and len(data) == min(PIECE, self.size - start)
-        if length >= LONG_RUN and is_whole:
+        if length >= self._packing.long_run and is_whole:
             self._aside.put(start // PIECE, data)

@@ -162,6 +162,8 @@ class ZstdPacking(Packing):
 
     name = "zstd"
     structure = FRAME
+    # It is decoded faster than put aside.
+    long_run = 64 << 20
 
     def __init__(self, opening: Opening, aside: Aside) -> None:
         """Find the frames, and how long each is.

@@ -31,7 +31,7 @@ from explorer.core.errors import (
 )
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
-from explorer.images import packed, packed_bzip2, packed_gzip, packed_xz, packed_zstd
+from explorer.images import packed_bzip2, packed_gzip, packed_xz, packed_zstd
 from explorer.images.files import HostFile, HostFolder
 from explorer.images.opening import CHAIN_LIMIT, Choices
 from explorer.images.registry import open_file, open_image
@@ -236,7 +236,8 @@ def test_what_was_decoded_is_put_aside(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no seek points are possible, the way back is only gone once with a cache folder."""
-    monkeypatch.setattr(packed, "LONG_RUN", MIB)
+    for packing in (packed_xz.XzPacking, packed_zstd.ZstdPacking):
+        monkeypatch.setattr(packing, "long_run", MIB)
     for tool in ("xz", "zstd", "zstd from a pipe"):
         path = shell(TOOLS[tool][1], raw, tmp_path / "disk")
         size = path.stat().st_size
