@@ -58,6 +58,7 @@ TEXTS: dict[str, str] = {
     "volume.unusable": "{volume}: {reason}",
     "volume.locked": "{volume}: is encrypted; a passphrase or a key file is needed",
     "volume.nesting": "more than {limit} images within one another",
+    "volume.too-many": "more than {limit} volumes; what stands on this one is not looked for",
     "volume.passphrase-wrong": "{volume}: the passphrase is wrong{untried}",
     "volume.no-key": "{volume}: none of its key slots is in use, so nothing can open it",
     "volume.memory": (

@@ -59,6 +59,10 @@ OVERLAY_LIMIT = 256 * 1024 * 1024
 DEPTH_LIMIT = 16
 """Volumes that may stand on one another."""
 
+VOLUME_LIMIT = 512
+"""Volumes, beyond which no partitions within partitions are looked for: tables can be laid so that
+each partition begins with a table of others, without an end."""
+
 FIRST_NUMBER = 1000
 """Of the volumes that are no partitions of the first disk."""
 
@@ -242,10 +246,15 @@ class Stack(Closing):
 
                 header = luks.read_header(node.window, self.name(volume))
                 return header.facts() if header is not None else {}
+            if volume.content == RAID_MEMBER:
+                from explorer.volumes import md
+
+                member = md.read_superblock(node.window)
+                return member.facts() if member is not None else {}
             from explorer.volumes.features import describe_content
 
             return describe_content(node.window, volume.content) if node.found else {}
-        except (ImageError, SourceError, KernelError) as error:
+        except (ImageError, SourceError, VolumeError, KernelError) as error:
             return {"damage": _describe_failure(error)}
 
     def name(self, volume: Volume) -> str:
@@ -376,6 +385,7 @@ class Stack(Closing):
                 self._look_inside(node, device)
             except ExplorerError as error:
                 node.volume = replace(node.volume, note=_describe_failure(error))
+        window.forget()
         return node
 
     def _look_inside(self, node: _Node, device: Callable[[], BlockDevice]) -> None:
@@ -386,6 +396,8 @@ class Stack(Closing):
             volume = lvm.read_physical_volume(node.window)
             if volume is not None:
                 self._physical_volumes.append((volume, self._hold(device(), node)))
+                if volume.fault is not None:
+                    node.volume = replace(node.volume, note=describe(volume.fault))
         elif content == RAID_MEMBER:
             from explorer.volumes import md
 
@@ -410,12 +422,17 @@ class Stack(Closing):
         from explorer.kernel.loop import attach_loop
         from explorer.volumes import tables
 
+        if node.volume.kind == PARTITION and node.volume.start == 0:
+            # What is at its start is the table that tells of it.
+            return
         # The kernel looks for partitions on disks only, and on loop devices.
         for block_size in BLOCK_SIZES:
             if tables.read_table(node.window, block_size) is not None:
                 break
         else:
             return
+        if len(self._nodes) >= VOLUME_LIMIT:
+            raise VolumeError("volume.too-many", limit=VOLUME_LIMIT)
         loop = attach_loop(self._kernel, device(), read_only=self._read_only, block_size=block_size)
         self._closing.enter_context(loop)
         self._add_partitions(
@@ -477,10 +494,8 @@ class Stack(Closing):
             place = self._below(ARRAY, name, parent, array.level)
             try:
                 assembled = md.assemble(self._kernel, array, read_only=self._read_only)
-            except (VolumeError, KernelError) as error:
-                if error.code == "kernel.ended":
-                    raise
-                node = self._add(place._replace(note=describe(error)), EMPTY, None)
+            except (VolumeError, ImageError, SourceError, KernelError) as error:
+                node = self._add(place._replace(note=_describe_failure(error)), EMPTY, None)
             else:
                 self._closing.callback(assembled.close)
                 node = self._add_device(place._replace(note=array.note), assembled.device)
@@ -493,6 +508,8 @@ class Stack(Closing):
 
         for group in lvm.group_volumes(self._physical_volumes):
             parent = self._parent(group.devices)
+            if group.fault is not None and parent is not None:
+                parent.volume = replace(parent.volume, note=describe(group.fault))
             for logical in group.volumes:
                 known = self._logical.get((group.uuid, logical.uuid))
                 if known is not None and self._nodes[known].device is not None:
@@ -506,13 +523,13 @@ class Stack(Closing):
                 place = self._below(LOGICAL, name, parent, logical.kind)
                 try:
                     active = lvm.activate(self._kernel, group, logical, read_only=self._read_only)
-                except (VolumeError, KernelError) as error:
-                    if error.code == "kernel.ended":
-                        raise
-                    node = self._add(place._replace(note=describe(error)), EMPTY, None, known)
+                except (VolumeError, ImageError, SourceError, KernelError) as error:
+                    note = _describe_failure(error)
+                    node = self._add(place._replace(note=note), EMPTY, None, known)
                     node.volume = replace(node.volume, size=logical.size)
                 else:
                     self._closing.callback(active.close)
+                    place = place._replace(note=logical.note)
                     node = self._add_device(place, active.device, known)
                 self._logical[group.uuid, logical.uuid] = node.volume.number
 

@@ -36,6 +36,10 @@ class Window:
             self._pieces[number] = piece
         return piece
 
+    def forget(self) -> None:
+        """Let go of what was read: of some hundred volumes it is much."""
+        self._pieces.clear()
+
     def at(self, offset: int, length: int) -> bytes:
         """The bytes at an offset, padded with zeros where the window ends."""
         if offset < 0:
