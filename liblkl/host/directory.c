@@ -177,6 +177,19 @@ static bool same_step(const struct step *one, const struct step *other)
 	       strcmp(one->name, other->name) == 0;
 }
 
+/*
+ * HPFS gives ENOENT when it is asked once more at the end of a directory.  From
+ * all others it means that the directory was removed.
+ */
+static bool is_hpfs(struct lkl_kernel *kernel, int directory)
+{
+	struct lkl_statfs statfs;
+
+	/* HPFS_SUPER_MAGIC of include/uapi/linux/magic.h */
+	return lkl_sys_fstatfs(kernel, directory, &statfs) == 0 &&
+	       statfs.f_type == 0xf995e849;
+}
+
 int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 			   void *buffer, size_t size)
 {
@@ -201,8 +214,8 @@ int64_t lkl_read_directory(struct lkl_kernel *kernel, int directory,
 		step.filled = filled;
 		step.got = lkl_sys_getdents64(
 		    kernel, directory, start + size - space, (uint32_t)space);
-		/* HPFS gives ENOENT when it is asked once more at its end. */
-		if (step.got == 0 || step.got == -ENOENT)
+		if (step.got == 0 ||
+		    (step.got == -ENOENT && is_hpfs(kernel, directory)))
 			return (int64_t)filled;
 		/* What stands in the way will be met again by the next call. */
 		if (step.got < 0)
