@@ -97,17 +97,23 @@ class BlockDevice:
         kernel, ffi = self._kernel, self._kernel.binding.ffi
         buffer = ffi.new("char[]", max(length, 1))
         descriptor = self.open()
+        done = 0
         try:
-            got = kernel.check(
-                kernel.binding.library.lkl_read_file(
-                    kernel.pointer, descriptor, offset, buffer, length
-                ),
-                "read",
-                self._path,
-            )
+            # What stands in the way of a read shows at its beginning only.
+            while done < length:
+                got = kernel.check(
+                    kernel.binding.library.lkl_read_file(
+                        kernel.pointer, descriptor, offset + done, buffer + done, length - done
+                    ),
+                    "read",
+                    self._path,
+                )
+                if not got:
+                    break
+                done += got
         finally:
             kernel.close_descriptor(descriptor)
-        return bytes(ffi.buffer(buffer, got))
+        return bytes(ffi.buffer(buffer, done))
 
     def add_partition(self, number: int, start: int, size: int) -> None:
         """Make a partition of it; ``start`` and ``size`` are bytes in whole blocks.
