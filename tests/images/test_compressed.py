@@ -151,6 +151,7 @@ def open_counted(path: Path, choices: Choices) -> tuple[CountingFile, Image]:
 # ---- What tools write --------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "as the tools write them")
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize("cached", [False, True])
 def test_what_tools_write_is_read(tool: str, cached: bool, raw: Path, tmp_path: Path) -> None:
@@ -172,6 +173,7 @@ def test_what_tools_write_is_read(tool: str, cached: bool, raw: Path, tmp_path: 
         assert extent.kind is ExtentKind.ENCODED
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "seek points kept in the cache folder")
 @pytest.mark.parametrize("tool", [name for name in TOOLS if not TOOLS[name][2]])
 def test_what_was_found_is_kept(tool: str, raw: Path, tmp_path: Path) -> None:
     name, script, _at_once = TOOLS[tool]
@@ -200,6 +202,7 @@ def test_nothing_is_kept_without_a_folder(raw: Path, tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["disk.gz"]
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "multi-block files seek at once")
 @pytest.mark.parametrize(
     "tool", ["bgzip", "gzip -1", "xz in blocks", "xz in streams", "zstd in frames", "bzip2 -1"]
 )
@@ -316,6 +319,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "a damaged index is ignored")
 @pytest.mark.parametrize("tool", KEPT)
 def test_a_damaged_record_is_as_none(tool: str, small: Path, tmp_path: Path) -> None:
     path = shell(TOOLS[tool][1], small, tmp_path / "disk")
@@ -371,6 +375,7 @@ def test_a_record_that_is_whole_but_wrong_is_as_none(
         record.write_bytes(whole)
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "index by the file's identity")
 def test_a_record_is_of_one_file_only(raw: Path, tmp_path: Path) -> None:
     path = shell('gzip -1 -c "$IN" > "$OUT"', raw, tmp_path / "disk.gz")
     choices = Choices(format="gzip", cache_folder=tmp_path / "cache")
@@ -611,6 +616,7 @@ def test_other_bytes_behind_zstd_are_an_error(tmp_path: Path) -> None:
         assert error.params["offset"] == len(whole)
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "damage gives typed errors")
 @pytest.mark.parametrize("name", COMPRESS)
 def test_a_file_that_is_cut_off(name: str, tmp_path: Path) -> None:
     data = content(2 * MIB)
@@ -625,6 +631,7 @@ def test_a_file_that_is_cut_off(name: str, tmp_path: Path) -> None:
         assert 0 <= offset <= cut
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "damage gives typed errors")
 @pytest.mark.parametrize("name", COMPRESS)
 def test_a_changed_byte_is_never_passed_over(name: str, tmp_path: Path) -> None:
     """Each changed byte of the data is told, at an offset not far before it."""
@@ -948,6 +955,7 @@ def test_a_wrong_checksum_of_a_bzip2_stream(tmp_path: Path) -> None:
 # ---- What is inside ----------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "an image of another format inside")
 @pytest.mark.parametrize("name", COMPRESS)
 @pytest.mark.parametrize("kind", ["qcow2", "vmdk", "vdi", "vhdx"])
 def test_an_image_inside(name: str, kind: str, tmp_path: Path) -> None:
@@ -971,6 +979,7 @@ def test_an_image_inside(name: str, kind: str, tmp_path: Path) -> None:
         check_image(image, path)
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "an image of another format inside")
 def test_a_backing_file_beside_the_compressed_image(tmp_path: Path) -> None:
     base, top = tmp_path / "base.raw", tmp_path / "top.qcow2"
     base.write_bytes(content(MIB))
@@ -1122,6 +1131,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "bounded memory")
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_takes_no_more_memory_than_anything(name: str, tmp_path: Path) -> None:
     """200 MiB from a MiB or less, with less room than that."""
@@ -1172,6 +1182,7 @@ def test_more_runs_than_are_kept_in_memory(
 # ---- Damage ------------------------------------------------------------------------------------
 
 
+@pytest.mark.proves("format", "gzip, xz, zstd, bzip2", "damage gives typed errors")
 @pytest.mark.parametrize("tool", TOOLS)
 def test_damaged_files(tool: str, tmp_path: Path) -> None:
     small = tmp_path / "small"
