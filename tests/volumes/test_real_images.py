@@ -8,13 +8,15 @@ newer Linux refuses what an older one let pass, it is said here.
 
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import pytest
 
-from explorer.core.errors import UnsupportedFeature, VolumeError
+from explorer.core.errors import ImageError, MissingPart, UnsupportedFeature, VolumeError
 from explorer.core.messages import describe
+from explorer.images.opening import Choices
 from explorer.images.registry import open_image
 from explorer.volumes import Stack
 from tests.volumes.truth import Found, RealImage, copy_of, list_volume, real_images
@@ -22,6 +24,8 @@ from tests.volumes.truth import Found, RealImage, copy_of, list_volume, real_ima
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from _pytest.mark import ParameterSet
 
     from explorer.core.volume import Volume
     from explorer.kernel import Kernel
@@ -35,11 +39,43 @@ NEWER_CHECKS = "Linux 6.12 checks more than 6.1 did, and refuses"
 OLD_DRIVER = "read in 6.1 by the old ext2 driver, which checks nothing"
 NOW = "the file system sets it to the time of the mount, when it deletes an orphan's blocks"
 
-# Formats that are named and refused until they have their readers.
-CONTAINERS = {".E01", ".E02", ".vhd", ".vmdk", ".dmg", ".tar"}
+# Compressed images up to this size are read where they lie; larger ones are unpacked first.
+IN_PLACE = 64 << 20
+
+# What is not opened as it lies there, and the words that say why.
+REFUSED: dict[str, tuple[type[ImageError], str]] = {
+    "dfvfs/ext2.splitraw.001": (UnsupportedFeature, "open ext2.splitraw.000 instead"),
+    "dfvfs/fat-differential.vhd": (MissingPart, "parent ./fat-parent.vhd is missing"),
+    # The parent has another name here; see below.
+    "dfvfs/image-differential.vhd": (MissingPart, "parent image.vhd is missing"),
+    "e2fsprogs/j_corrupt_ext_jnl_sb_block-image.tar.bz2": (UnsupportedFeature, "a tar archive"),
+    "e2fsprogs/j_corrupt_ext_jnl_sb_csum-image.tar.bz2": (UnsupportedFeature, "a tar archive"),
+}
+
+FORMATS = {
+    ".000": "split",
+    ".E01": "ewf",
+    ".E02": "ewf",
+    ".bz2": "bzip2",
+    ".dmg": "dmg",
+    ".gz": "gzip",
+    ".qcow2": "qcow2",
+    ".vhd": "vhd",
+    ".vmdk": "vmdk",
+    ".xz": "xz",
+}
+"""By the ending of the file's name, where that is not raw."""
+
+COMPRESSED = ("bzip2", "gzip", "xz")
 
 # Mounted here, refused by the other.
 READS_MORE = {
+    **{
+        f"btrfs-progs/034-metadata-uuid-disk{number}.raw.xz": "6.1 was not asked to do without "
+        "the other device"
+        for number in (2, 3, 5, 7)
+    },
+    "dfvfs/ext2.splitraw.000": "6.1 was given the first of its parts alone",
     "blkid/hfsplus.img.xz": "6.1 had no utf8 character set",
     "e2fsprogs/f_bad_fname-image.gz": "6.1 was built without Unicode's case folding",
     "e2fsprogs/f_ea_inode_spurious_flag_dir-image": "6.12 no longer minds the flag",
@@ -123,27 +159,115 @@ def alike(mine: list[str], other: list[str]) -> bool:
     return my_extra == their_extra or their_extra == "-" or my_extra.startswith("xattr:")
 
 
-@pytest.mark.parametrize("real", real_images(), ids=lambda real: str(real.name))
+def with_marks(real: RealImage) -> ParameterSet:
+    """An image as a parameter that tells what it proves."""
+    name = FORMATS.get(real.file.suffix, "raw")
+    marks = [] if real.name in REFUSED else [pytest.mark.proves("format", name, "real images")]
+    return pytest.param(real, marks=marks, id=real.name)
+
+
+REAL = [real for real in real_images() if real.name not in REFUSED]
+
+
+@pytest.mark.parametrize("real", [with_marks(real) for real in REAL])
 def test_real_image(
     real: RealImage,
     tmp_path: Path,
     kernel: Kernel,
     unchanged: Callable[[Path], Path],
 ) -> None:
-    path = unchanged(copy_of(real, tmp_path))
-    if path.suffix in CONTAINERS:
-        with pytest.raises(UnsupportedFeature):
-            open_image(path)
-        return
-    with open_image(path) as image, Stack(kernel, [image]) as disk:
+    wanted = FORMATS.get(real.file.suffix, "raw")
+    choices = Choices(cache_folder=tmp_path / "cache")
+    path = real.file
+    if wanted in COMPRESSED:
+        # How much it is, without a look at what it is.
+        with open_image(path, wanted) as image:
+            size = image.size
+        if size > IN_PLACE:
+            path = copy_of(real, tmp_path)
+            assert path.stat().st_size == size
+            wanted = "raw"
+    with open_image(unchanged(path), choices=choices) as image, Stack(kernel, [image]) as disk:
+        assert image.format == wanted
         partitions = real.partitions()
         if partitions is not None:
             ours = [
-                (one.number, one.start // 512, one.size // 512) for one in disk.disks[0].partitions()
+                (one.number, one.start // 512, one.size // 512)
+                for one in disk.disks[0].partitions()
             ]
             assert ours == sorted(partitions)
         for volume in disk.volumes():
             check_volume(real, disk, volume)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_real_image_that_is_refused(name: str) -> None:
+    real = next((real for real in real_images() if real.name == name), None)
+    if real is None:
+        pytest.skip("the real images are not here")
+    kind, words = REFUSED[name]
+    with pytest.raises(kind) as caught:
+        open_image(real.file)
+    assert words in describe(caught.value)
+
+
+# ---- Beside other readers ----------------------------------------------------------------------
+
+CONTAINERS = [
+    real for real in REAL if FORMATS.get(real.file.suffix, "raw") not in ("raw", *COMPRESSED)
+]
+
+
+def check_other_readers(real: RealImage, disk: Stack) -> None:
+    """The files of the only volume are those that 7-Zip and the Sleuth Kit found."""
+    (volume,) = [volume for volume in disk.volumes() if volume.mountable]
+    with disk.mount(volume) as mounted:
+        ours = {path[2:]: line.split(" ") for path, line in list_volume(mounted.mount).items()}
+    assert not [path for path in ours if path.startswith("!")]
+    packed, listed = real.seven_zip(), real.sleuth_kit()
+    assert packed or listed
+    files = {path: line for path, line in ours.items() if line[0] == "f"}
+    if packed is not None:
+        found = {}
+        for path, (size, digest) in packed.items():
+            # The file system's own files, streams beside a file's content, and a DMG's folder.
+            path = path.removeprefix("hfsplus_test/")
+            if not path.startswith("[SYSTEM]/") and ":" not in path:
+                found[path] = str(size), digest
+        for path, line in files.items():
+            if path in found or not path.startswith("."):
+                assert (line[5], line[7]) == found.pop(path), path
+        # Links it shows as empty files.
+        assert all(ours[path][0] == "l" for path in found)
+    if listed is not None:
+        assert {path: line[0] for path, line in ours.items() if path} == listed
+
+
+@pytest.mark.parametrize("real", CONTAINERS, ids=lambda real: str(real.name))
+def test_real_container_beside_other_readers(
+    real: RealImage, kernel: Kernel, unchanged: Callable[[Path], Path]
+) -> None:
+    with open_image(unchanged(real.file)) as image, Stack(kernel, [image]) as disk:
+        check_other_readers(real, disk)
+
+
+@pytest.mark.proves("format", "vhd", "real images")
+def test_real_differencing_image(tmp_path: Path, kernel: Kernel) -> None:
+    # Its parent under the name that the image knows it by.
+    names = {"image-differential.vhd": "", "test_data-image.vhd": "image.vhd"}
+    found = {real.file.name: real for real in real_images() if real.file.name in names}
+    if not found:
+        pytest.skip("the real images are not here")
+    for name, other in names.items():
+        (tmp_path / (other or name)).symlink_to(found[name].file)
+    choices = Choices(allowed=(os.fsencode(found["test_data-image.vhd"].file.parent),))
+    child = tmp_path / "image-differential.vhd"
+    with open_image(child, choices=choices) as image, Stack(kernel, [image]) as disk:
+        assert image.parent is not None
+        check_other_readers(found["image-differential.vhd"], disk)
+
+
+# ---- Beside Linux 6.1 --------------------------------------------------------------------------
 
 
 def check_volume(real: RealImage, disk: Stack, volume: Volume) -> None:

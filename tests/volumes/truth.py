@@ -93,6 +93,23 @@ class RealImage:
         path = self.truth.with_name(f"{self.truth.name}{part}.txt")
         return _read_found(path) if path.is_file() else None
 
+    def seven_zip(self) -> dict[str, tuple[int, str]] | None:
+        """Path to size and SHA-256 of the files that 7-Zip found; None where it was not asked."""
+        path = self.truth.with_name(f"{self.truth.name}.7z.txt")
+        if not path.is_file():
+            return None
+        rows = re.findall(r"^f (\d+) ([0-9a-f]{64}) '(.*)'$", path.read_text(), re.MULTILINE)
+        return {name: (int(size), digest) for size, digest, name in rows}
+
+    def sleuth_kit(self) -> dict[str, str] | None:
+        """Path to type, as a letter, of what the Sleuth Kit found and was not deleted."""
+        path = self.truth.with_name(f"{self.truth.name}.fls.txt")
+        if not path.is_file():
+            return None
+        # What it makes up itself is of type V, or below that.
+        rows = re.findall(r"^([a-z])/\1 \d+:\t(?!\$)(.*)$", path.read_text(), re.MULTILINE)
+        return {name: "f" if letter == "r" else letter for letter, name in rows}
+
     def partitions(self) -> list[tuple[int, int, int]] | None:
         """Number, first sector and sectors of what Linux found."""
         path = self.truth.with_name(f"{self.truth.name}.txt.pt")
