@@ -19,7 +19,7 @@ from unicodedata import category
 from explorer.core.errors import ExplorerError
 from explorer.core.messages import TEXTS, describe
 from explorer.images.registry import open_file
-from explorer.volumes import btrfs, features, luks, lvm, md, signatures, tables
+from explorer.volumes import btrfs, features, luks, lvm, lvm_caches, md, signatures, tables
 from explorer.volumes.stack import BLOCK_SIZES
 from explorer.volumes.window import Window
 from tests.fuzz import image_seeds, volume_seeds
@@ -190,6 +190,19 @@ def read_dm_raid(_seed: Seed, content: bytearray) -> None:
         found.has_failed(found.position)
 
 
+def read_caches(seed: Seed, content: bytearray) -> None:
+    """What of a cache is newer than its origin."""
+
+    def read(offset: int, length: int) -> bytes:
+        assert 0 <= length <= len(seed.content)
+        return bytes(content[offset : offset + length])
+
+    if seed.name == b"write cache":
+        lvm_caches.read_write_cache(read, len(content), "cache")
+    else:
+        lvm_caches.read_cache(read, "cache", mode="writeback")
+
+
 def read_md(_seed: Seed, content: bytearray) -> None:
     """A member of an array, and what one array would be of it."""
     member = md.read_superblock(window_of(content))
@@ -243,14 +256,26 @@ def read_btrfs(_seed: Seed, content: bytearray) -> None:
             check_text(group.note)
 
 
+def read_btrfs_items(_seed: Seed, content: bytearray) -> None:
+    """Items that Btrfs gives as they stand on the disk; it holds a chunk's to their least size."""
+    subvolume = btrfs._parse_root(256, bytes(content))
+    if subvolume is not None:
+        check_text(subvolume.title)
+        check_text(subvolume.uuid)
+    if len(content) >= btrfs._CHUNK.size:
+        assert btrfs._lost(bytes(content), {1, 2}) >= 0
+
+
 READERS: dict[str, Callable[[Seed, bytearray], None]] = {
     "lvm": read_lvm,
     "dm-raid": read_dm_raid,
+    "caches": read_caches,
     "md": read_md,
     "luks": read_luks,
     "tables": read_tables,
     "signatures": read_signatures,
     "btrfs": read_btrfs,
+    "btrfs-items": read_btrfs_items,
 }
 
 NAMES = (*image_seeds.MAKERS, *READERS)

@@ -11,10 +11,11 @@ import zlib
 from functools import partial
 from typing import TYPE_CHECKING
 
+from explorer.images.crc32c import crc32c
 from tests.fuzz.image_seeds import CRC
 from tests.fuzz.seed import Seed, Sum
 from tests.trees import make_empty, run_tool
-from tests.volumes import luks_maker, test_signatures, test_tables
+from tests.volumes import luks_maker, test_lvm_hostile, test_signatures, test_tables
 from tests.volumes.lvm_host import Text, segment
 from tests.volumes.raid_arrays import fix_checksum
 
@@ -141,6 +142,33 @@ def dm_raid(folder: Path) -> Iterator[Seed]:
     more = struct.pack("<IQiiiiQQQQ", 1, 4096, 5, 2, 64, 1, 1 << 20, 2048, 0, 1 << 19)
     block = block[:4] + struct.pack("<I", 1) + block[8:]
     yield Seed((block + more).ljust(4096, b"\0"))
+
+
+def persistent_sum(key: int, raw: bytes) -> bytes:
+    """Of a block of persistent data, without the last step of the usual CRC-32C."""
+    return (crc32c(raw) ^ 0xFFFFFFFF ^ key).to_bytes(4, "little")
+
+
+def caches(folder: Path) -> Iterator[Seed]:
+    """Metadata of caches of both versions, by cache_restore; and a write cache."""
+    for version in (1, 2):
+        made = test_lvm_hostile.CacheMetadata(folder, version, 40)
+        blocks = {0: "superblock", made.mappings: "node", made.leaf(): "array"}
+        if version == 2:
+            blocks[made.dirty] = "node"
+        sums = [
+            Sum(at * 4096 + 4, (at + 1) * 4096, at * 4096, 4,
+                partial(persistent_sum, test_lvm_hostile.KEYS[kind]))
+            for at, kind in blocks.items()
+        ]  # fmt: skip
+        # What is not looked at: the maps of used space.
+        content = bytearray(len(made.content))
+        for at in blocks:
+            content[at * 4096 : (at + 1) * 4096] = made.content[at * 4096 : (at + 1) * 4096]
+        yield Seed(bytes(content[: 64 * KIB]), sums=sums)
+    head = struct.pack("<IIIIQQ", 0x23489321, 1, 4096, 0, 3, 9).ljust(64, b"\0")
+    entries = struct.pack("<6Q", 16, 8, (1 << 64) - 1, (1 << 64) - 1, 0, 3)
+    yield Seed((head + entries).ljust(64 * KIB, b"\0"), b"write cache")
 
 
 # ---- MD
@@ -277,6 +305,9 @@ def tables(folder: Path) -> Iterator[Seed]:
     lines = 'label: gpt\nsize=1MiB, name="one"\nsize=1MiB, type=uefi, name="Größe"\n'
     run_tool("sfdisk", "-q", path, text=lines)
     yield Seed(path.read_bytes(), sums=gpt_sums(4 * MIB))
+    dynamic = test_tables.dynamic_disk(folder / "dynamic", test_tables.OBJECTS)
+    yield Seed(dynamic.read_bytes())
+    dynamic.unlink()
     for kind, sector, content, _names in test_tables.NESTED.values():
         whole = bytearray(4 * MIB)
         start = 64
@@ -290,6 +321,20 @@ def tables(folder: Path) -> Iterator[Seed]:
 
 
 # ---- File systems
+
+
+def btrfs_items(folder: Path) -> Iterator[Seed]:
+    """Items of trees that are read by ioctl: a root (struct btrfs_root_item), a chunk."""
+    root = bytearray(439)
+    struct.pack_into("<Q", root, 160, 7)
+    struct.pack_into("<QI", root, 208, 1, 1)
+    struct.pack_into("<Q16s16s", root, 239, 7, b"uuid of the root", b"uuid of a parent")
+    yield Seed(bytes(root))
+    chunk = struct.pack("<QQQQIIIHH", MIB, 2, 65536, 1 << 6, 4096, 4096, 4096, 4, 2)
+    stripes = b"".join(
+        struct.pack("<QQ16s", number, MIB, b"uuid %011d" % number) for number in range(4)
+    )
+    yield Seed(chunk + stripes)
 
 
 def signatures(folder: Path) -> Iterator[Seed]:
@@ -329,9 +374,11 @@ def btrfs(folder: Path) -> Iterator[Seed]:
 MAKERS: dict[str, Callable[[Path], Iterator[Seed]]] = {
     "lvm": lvm,
     "dm-raid": dm_raid,
+    "caches": caches,
     "md": md,
     "luks": luks,
     "tables": tables,
     "signatures": signatures,
     "btrfs": btrfs,
+    "btrfs-items": btrfs_items,
 }
