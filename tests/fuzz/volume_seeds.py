@@ -155,7 +155,9 @@ def caches(folder: Path) -> Iterator[Seed]:
         made = test_lvm_hostile.CacheMetadata(folder, version, 40)
         blocks = {0: "superblock", made.mappings: "node", made.leaf(): "array"}
         if version == 2:
+            most = made.at(made.dirty, 20, 4)
             blocks[made.dirty] = "node"
+            blocks[made.at(made.dirty, 32 + 8 * most)] = "array"
         sums = [
             Sum(at * 4096 + 4, (at + 1) * 4096, at * 4096, 4,
                 partial(persistent_sum, test_lvm_hostile.KEYS[kind]))
