@@ -318,7 +318,7 @@ def check_read(path: Path, content: bytes) -> None:
 # ---- Whole images ------------------------------------------------------------------------------
 
 
-@pytest.mark.proves("format", "DMG", "real image")
+@pytest.mark.proves("format", "dmg", "real images")
 def test_a_real_image(tmp_path: Path, unchanged: Callable[[Path], Path]) -> None:
     source = IMAGES / "dfvfs" / "hfsplus_zlib.dmg"
     if not source.exists():
@@ -336,7 +336,7 @@ def test_a_real_image(tmp_path: Path, unchanged: Callable[[Path], Path]) -> None
         assert image.read(0, image.size) == seven_zip(source)
 
 
-@pytest.mark.proves("format", "DMG", "raw, zero and zlib runs")
+@pytest.mark.proves("format", "dmg", "raw, zero and zlib runs")
 @pytest.mark.parametrize("kind", [ZLIB, RAW])
 @pytest.mark.parametrize("fork", [False, True])
 def test_qemu_and_seven_zip_read_the_same(kind: int, fork: bool, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_qemu_and_seven_zip_read_the_same(kind: int, fork: bool, tmp_path: Path)
     assert seven_zip(path) == writer.content()
 
 
-@pytest.mark.proves("format", "DMG", "bzip2, lzma and ADC runs")
+@pytest.mark.proves("format", "dmg", "bzip2, lzma and ADC runs")
 @pytest.mark.parametrize("kind", [ADC, BZIP2, XZ])
 def test_other_compressions(kind: int, tmp_path: Path) -> None:
     writer = Dmg([[Run(kind, disk(200, 1)), Run(kind, disk(57, 2)), Run(ZERO, bytes(1024))]])
@@ -367,7 +367,7 @@ def test_other_compressions(kind: int, tmp_path: Path) -> None:
         assert kinds == [ExtentKind.ENCODED, ExtentKind.ZERO]
 
 
-@pytest.mark.proves("format", "DMG", "property list or resource fork")
+@pytest.mark.proves("format", "dmg", "property list or resource fork")
 @pytest.mark.parametrize(
     "options",
     [
@@ -432,7 +432,7 @@ def test_a_disk_that_is_stored_as_it_is(tmp_path: Path) -> None:
 # ---- Apple Data Compression
 
 
-@pytest.mark.proves("format", "DMG", "bzip2, lzma and ADC runs")
+@pytest.mark.proves("format", "dmg", "bzip2, lzma and ADC runs")
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from([b"a", b"bc", b"\0" * 90, bytes(range(200))]), max_size=60))
 def test_adc_comes_back(parts: list[bytes]) -> None:
@@ -468,7 +468,7 @@ def one_run(**changes: object) -> Dmg:
 PLIST = b'<?xml version="1.0"?><plist version="1.0">'
 
 
-@pytest.mark.proves("format", "DMG", "LZFSE and segments refused by name")
+@pytest.mark.proves("format", "dmg", "LZFSE and segments refused by name")
 @pytest.mark.parametrize(
     ("writer", "where"),
     [
@@ -571,7 +571,7 @@ def test_a_format_that_was_chosen_is_not_guessed(tmp_path: Path) -> None:
     assert caught.value.params["structure"] == "koly trailer"
 
 
-@pytest.mark.proves("format", "DMG", "encrypted refused by name")
+@pytest.mark.proves("format", "dmg", "encrypted refused by name")
 def test_an_encrypted_image_is_refused_by_its_name(tmp_path: Path) -> None:
     path = tmp_path / "image.dmg"
     path.write_bytes(b"encrcdsa" + bytes(5000))
@@ -580,7 +580,7 @@ def test_an_encrypted_image_is_refused_by_its_name(tmp_path: Path) -> None:
     assert "encrypted" in describe(error)
 
 
-@pytest.mark.proves("format", "DMG", "damage gives typed errors")
+@pytest.mark.proves("format", "dmg", "damage gives typed errors")
 @pytest.mark.parametrize("fork", [False, True])
 def test_damage_is_found(fork: bool, tmp_path: Path) -> None:
     runs = [Run(kind, disk(4, kind)) for kind in (ADC, ZLIB, BZIP2, XZ, RAW)]

@@ -97,7 +97,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return raw, convert(raw, folder / "disk.vmdk", "vmdk", "subformat=streamOptimized")
 
 
-@pytest.mark.proves("format", "OVA", "disks read where they lie")
+@pytest.mark.proves("format", "ova", "disks read where they lie")
 @pytest.mark.parametrize("kind", ["ustar", "gnu", "oldgnu", "pax", "posix"])
 def test_archives_by_tar(
     kind: str, disk: tuple[Path, Path], tmp_path: Path, unchanged: Callable[[Path], Path]
@@ -120,7 +120,7 @@ def test_archives_by_tar(
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "OVA", "disks read where they lie")
+@pytest.mark.proves("format", "ova", "disks read where they lie")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -160,7 +160,7 @@ def test_the_extents_of_a_disk_are_members_too(disk: tuple[Path, Path], tmp_path
     assert isinstance(refused(path), MissingPart)
 
 
-@pytest.mark.proves("format", "OVA", "one of several disks")
+@pytest.mark.proves("format", "ova", "one of several disks")
 def test_one_of_several_disks_is_chosen(tmp_path: Path) -> None:
     contents = {name: noise(4096, seed) for seed, name in enumerate(("a.img", "b c.img", "é.img"))}
     text = description(["a.img", "b%20c.img", "%C3%A9.img"])
@@ -203,7 +203,7 @@ def test_an_appliance_within_itself_has_an_end(tmp_path: Path) -> None:
     assert "behind one another" in describe(refused(tmp_path / "m.ova"))
 
 
-@pytest.mark.proves("format", "OVA", "compressed and chunked disks")
+@pytest.mark.proves("format", "ova", "compressed and chunked disks")
 def test_compressed_disks(disk: tuple[Path, Path], tmp_path: Path) -> None:
     raw, _vmdk = disk
     text = description(["d.vmdk.gz"], more_file='ovf:compression="gzip"')
@@ -213,7 +213,7 @@ def test_compressed_disks(disk: tuple[Path, Path], tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "OVA", "compressed and chunked disks")
+@pytest.mark.proves("format", "ova", "compressed and chunked disks")
 @pytest.mark.parametrize("size", [512, 100_000, 1 << 20])
 def test_disks_in_chunks(size: int, disk: tuple[Path, Path], tmp_path: Path) -> None:
     raw, vmdk = disk
@@ -250,7 +250,7 @@ def test_long_names(kind: int, tmp_path: Path) -> None:
         assert image.read(0, 5000) == noise(5000, 1)
 
 
-@pytest.mark.proves("format", "OVA", "members of more than 8 GiB")
+@pytest.mark.proves("format", "ova", "members of more than 8 GiB")
 @pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_a_disk_of_more_than_8_gib(kind: Literal[1, 2], tmp_path: Path) -> None:
     size = (9 << 30) + 100
@@ -468,7 +468,7 @@ def test_other_archives_are_refused_by_their_name(tmp_path: Path) -> None:
     assert "a tar archive" in describe(refused(path))
 
 
-@pytest.mark.proves("format", "OVA", "damage gives typed errors")
+@pytest.mark.proves("format", "ova", "damage gives typed errors")
 def test_damage_is_found(disk: tuple[Path, Path], tmp_path: Path) -> None:
     _raw, vmdk = disk
     text = description(["a.vmdk"])

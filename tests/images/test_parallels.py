@@ -100,7 +100,7 @@ def refused(path: Path, choices: Choices | None = None) -> ImageError:
 # ---- Expandable images
 
 
-@pytest.mark.proves("format", "Parallels", "expandable images")
+@pytest.mark.proves("format", "parallels", "expandable images")
 @pytest.mark.parametrize("size", [9 * MIB, 3 * MIB - 1536])
 @pytest.mark.parametrize("cluster", [1 * MIB, 64 * 1024, 63 * SECTOR])
 def test_images_by_qemu(size: int, cluster: int, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_qemu_writes_out_of_order_is_read(tmp_path: Path) -> None:
         check_image(image, convert_back(path, tmp_path / "raw", "parallels"))
 
 
-@pytest.mark.proves("format", "Parallels", "expandable images")
+@pytest.mark.proves("format", "parallels", "expandable images")
 @pytest.mark.parametrize("magic", [b"WithouFreSpacExt", b"WithoutFreeSpace"])
 @pytest.mark.parametrize("tracks", [1, 8, 63])
 def test_both_magics(magic: bytes, tracks: int, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_cluster_that_cannot_be_is_named_when_it_is_read(
     assert words in describe(caught.value)
 
 
-@pytest.mark.proves("format", "Parallels", "damage gives typed errors")
+@pytest.mark.proves("format", "parallels", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     path = Hds(
         100 * CLUSTER,
@@ -367,7 +367,7 @@ def bundle(folder: Path, *, top: str = TOP) -> tuple[Descriptor, bytes, bytes]:
     return descriptor, over(before, second), before
 
 
-@pytest.mark.proves("format", "Parallels", "disks by descriptor, with snapshots")
+@pytest.mark.proves("format", "parallels", "disks by descriptor, with snapshots")
 def test_snapshots_of_a_disk(tmp_path: Path) -> None:
     descriptor, expected, _before = bundle(tmp_path)
     raw = tmp_path / "raw"
@@ -386,7 +386,7 @@ def test_snapshots_of_a_disk(tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "Parallels", "disks by descriptor, with snapshots")
+@pytest.mark.proves("format", "parallels", "disks by descriptor, with snapshots")
 def test_qemu_reads_the_images_the_same(tmp_path: Path) -> None:
     # It does not read descriptors, but takes a parent by name.
     descriptor, expected, _before = bundle(tmp_path)
@@ -402,7 +402,7 @@ def test_qemu_reads_the_images_the_same(tmp_path: Path) -> None:
         assert image.read(0, image.size) == expected
 
 
-@pytest.mark.proves("format", "Parallels", "disks by descriptor, with snapshots")
+@pytest.mark.proves("format", "parallels", "disks by descriptor, with snapshots")
 def test_a_snapshot_may_be_chosen(tmp_path: Path) -> None:
     descriptor, _expected, before = bundle(tmp_path)
     path = descriptor.write(tmp_path)
@@ -425,7 +425,7 @@ def test_the_top_may_be_named(tmp_path: Path) -> None:
         assert image.read(0, image.size) == expected
 
 
-@pytest.mark.proves("format", "Parallels", "disks in several files")
+@pytest.mark.proves("format", "parallels", "disks in several files")
 def test_a_disk_in_several_storages(tmp_path: Path) -> None:
     # One shorter and one longer than what it stands for.
     (tmp_path / "one.hdd").write_bytes(noise(8 * SECTOR - 100, 1))
@@ -583,7 +583,7 @@ def test_what_is_no_descriptor_is_refused(content: bytes, tmp_path: Path) -> Non
     assert "\n" not in describe(error)
 
 
-@pytest.mark.proves("format", "Parallels", "damage gives typed errors")
+@pytest.mark.proves("format", "parallels", "damage gives typed errors")
 def test_a_damaged_descriptor_is_refused_or_read(tmp_path: Path) -> None:
     descriptor, _expected, _before = bundle(tmp_path)
     path = descriptor.write(tmp_path)

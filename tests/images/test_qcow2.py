@@ -1162,7 +1162,7 @@ def test_damage_to_encryption(luks: Path, tmp_path: Path) -> None:
 # ---- Images of others ----------------------------------------------------------------------------
 
 
-@pytest.mark.proves("format", "qcow2", "real image")
+@pytest.mark.proves("format", "qcow2", "real images")
 @pytest.mark.parametrize("name", ["ext2.qcow2", "windows_volume.qcow2"])
 def test_real_images(name: str, tmp_path: Path) -> None:
     path = IMAGES / "dfvfs" / name

@@ -138,7 +138,7 @@ def refused(path: Path) -> ImageError:
     return caught.value
 
 
-@pytest.mark.proves("format", "Android sparse", "as img2simg writes it")
+@pytest.mark.proves("format", "simg", "as img2simg writes it")
 @pytest.mark.parametrize("block", [4096, 1024, 65536])
 def test_images_by_img2simg(block: int, tmp_path: Path, unchanged: Callable[[Path], Path]) -> None:
     raw = make_disk(tmp_path / "raw", 6 * MIB, 700_000)
@@ -168,7 +168,7 @@ def test_a_file_system_by_img2simg(tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "Android sparse", "raw, fill, don't-care and checksum chunks")
+@pytest.mark.proves("format", "simg", "raw, fill, don't-care and checksum chunks")
 @pytest.mark.parametrize(
     ("header", "chunk_header", "minor"), [(28, 12, 0), (28, 12, 7), (40, 12, 0), (28, 20, 0)]
 )
@@ -244,7 +244,7 @@ def test_a_format_that_was_chosen_is_not_guessed(tmp_path: Path) -> None:
     assert "magic" in describe(caught.value)
 
 
-@pytest.mark.proves("format", "Android sparse", "damage gives typed errors")
+@pytest.mark.proves("format", "simg", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     path = Simg(list(MIXED)).write(tmp_path / "image")
     structures = [(0, 28)]
@@ -255,7 +255,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     check_damaged(path, tmp_path, structures, flips=400)
 
 
-@pytest.mark.proves("format", "Android sparse", "more than 4 GiB")
+@pytest.mark.proves("format", "simg", "more than 4 GiB")
 def test_more_than_4_gib(tmp_path: Path) -> None:
     # The last byte of a disk of 5 GiB, of which most is left out; beyond 4 GiB in the file too.
     path = tmp_path / "image"

@@ -49,7 +49,7 @@ def refused(path: Path) -> ImageError:
     return caught.value
 
 
-@pytest.mark.proves("format", "split raw", ".001, .000, .aa and so on")
+@pytest.mark.proves("format", "split", ".001, .000, .aa and so on")
 @pytest.mark.parametrize(
     "options",
     [
@@ -113,7 +113,7 @@ def test_more_parts_than_files_may_be_open_are_refused(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
-@pytest.mark.proves("format", "split raw", ".001, .000, .aa and so on")
+@pytest.mark.proves("format", "split", ".001, .000, .aa and so on")
 @pytest.mark.parametrize(
     ("ending", "following"),
     [
@@ -179,7 +179,7 @@ def test_a_single_part_is_what_it_is(tmp_path: Path) -> None:
         assert image.format == "qcow2"
 
 
-@pytest.mark.proves("format", "split raw", "missing part named")
+@pytest.mark.proves("format", "split", "missing part named")
 @pytest.mark.parametrize(
     ("names", "missing"),
     [
@@ -207,7 +207,7 @@ def test_the_second_part_leads_to_the_first(tmp_path: Path) -> None:
         assert image.size == 1000
 
 
-@pytest.mark.proves("format", "split raw", "any format in parts")
+@pytest.mark.proves("format", "split", "any format in parts")
 def test_what_is_cut_may_be_an_image_of_another_format(tmp_path: Path) -> None:
     raw = make_disk(tmp_path / "raw", SIZE // 512 * 512, 300_000)
     for kind, options in (("qcow2", ()), ("vpc", ("subformat=fixed", "force_size=on"))):
@@ -285,7 +285,7 @@ def test_parts_in_a_folder_that_is_not_listed(tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "split raw", "real image")
+@pytest.mark.proves("format", "split", "real images")
 def test_a_real_split_image(tmp_path: Path) -> None:
     source = IMAGES / "dfvfs" / "ext2.splitraw.000"
     if not source.exists():

@@ -117,7 +117,7 @@ def refused(path: Path) -> ImageError:
     return caught.value
 
 
-@pytest.mark.proves("format", "VDI", "fixed and dynamic")
+@pytest.mark.proves("format", "vdi", "fixed and dynamic")
 @pytest.mark.parametrize("size", [9 * MIB, 8 * MIB + 512, 3 * MIB - 1536])
 @pytest.mark.parametrize("static", ["off", "on"])
 def test_images_by_qemu(size: int, static: str, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_qemu_writes_out_of_order_is_read(tmp_path: Path) -> None:
             assert image.read(megabyte * MIB, 300 * 1024) == bytes([byte]) * 300 * 1024
 
 
-@pytest.mark.proves("format", "VDI", "fixed and dynamic")
+@pytest.mark.proves("format", "vdi", "fixed and dynamic")
 def test_seven_zip_reads_the_same(tmp_path: Path) -> None:
     image_path = Vdi(5 * MIB, {1: noise(MIB, 1), 4: noise(MIB, 2), 2: ZERO}).write(
         tmp_path / "image.vdi"
@@ -171,7 +171,7 @@ def test_an_odd_size_is_kept(tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "VDI", "block sizes and extra data")
+@pytest.mark.proves("format", "vdi", "block sizes and extra data")
 @pytest.mark.parametrize("block_size", [512, 4096, 2 * MIB])
 @pytest.mark.parametrize("extra", [0, 512])
 def test_other_block_sizes_and_extra_data(block_size: int, extra: int, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def chain(folder: Path) -> tuple[Path, bytes]:
     return path, b"".join([base[0], zero, zero, new[2], base[4], zero, new[1], zero])
 
 
-@pytest.mark.proves("format", "VDI", "differencing")
+@pytest.mark.proves("format", "vdi", "differencing")
 def test_a_chain_is_found_by_identifiers(tmp_path: Path) -> None:
     path, expected = chain(tmp_path)
     (tmp_path / "a note.txt").write_text("no image")
@@ -315,7 +315,7 @@ def test_files_that_change_meanwhile(tmp_path: Path) -> None:
 # ---- What is refused
 
 
-@pytest.mark.proves("format", "VDI", "damage gives typed errors")
+@pytest.mark.proves("format", "vdi", "damage gives typed errors")
 @pytest.mark.parametrize(
     ("image", "kind", "words"),
     [
@@ -362,7 +362,7 @@ def test_a_block_beyond_the_file_is_named_when_it_is_read(tmp_path: Path) -> Non
     assert "block map at byte 1036" in describe(caught.value)
 
 
-@pytest.mark.proves("format", "VDI", "damage gives typed errors")
+@pytest.mark.proves("format", "vdi", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -372,7 +372,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     check_damaged(plain, folder, [(0, 472), (1024, 12), (4096, MIB)])
 
 
-@pytest.mark.proves("format", "VDI", "the largest disks")
+@pytest.mark.proves("format", "vdi", "the largest disks")
 def test_the_largest_disk_opens_quickly(tmp_path: Path) -> None:
     # The most that 32-bit entries can hold, with a map of 16 GiB; all entries are 0: each block is
     # the first in the file.

@@ -158,7 +158,7 @@ def refused(path: Path) -> ImageError:
 # ---- By qemu-img
 
 
-@pytest.mark.proves("format", "VHD", "fixed and dynamic")
+@pytest.mark.proves("format", "vhd", "fixed and dynamic")
 @pytest.mark.parametrize("size", [9 * MIB, 3 * MIB - 1536])
 @pytest.mark.parametrize("force_size", ["off", "on"])
 @pytest.mark.parametrize("subformat", ["dynamic", "fixed"])
@@ -202,7 +202,7 @@ def test_seven_zip_reads_the_same(tmp_path: Path) -> None:
 # ---- The size
 
 
-@pytest.mark.proves("format", "VHD", "size by geometry or field")
+@pytest.mark.proves("format", "vhd", "size by geometry or field")
 @pytest.mark.parametrize(
     ("creator", "geometry", "sectors"),
     [
@@ -240,7 +240,7 @@ def dynamic(path: Path) -> bytes:
     return bytes(BLOCK) + content + bytes(BLOCK)
 
 
-@pytest.mark.proves("format", "VHD", "old footers")
+@pytest.mark.proves("format", "vhd", "old footers")
 def test_a_footer_of_511_bytes(tmp_path: Path) -> None:
     path = tmp_path / "old.vhd"
     expected = dynamic(path)
@@ -254,7 +254,7 @@ def test_a_footer_of_511_bytes(tmp_path: Path) -> None:
         assert fixed.read(0, fixed.size) == noise(8192, 1)
 
 
-@pytest.mark.proves("format", "VHD", "damaged footer, good copy")
+@pytest.mark.proves("format", "vhd", "damaged footer, good copy")
 @pytest.mark.parametrize("cut", [1, 511, 512, 700])
 def test_a_damaged_footer_is_replaced_by_its_copy(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "image.vhd"
@@ -354,7 +354,7 @@ def chain(folder: Path, blocks: int = 7) -> tuple[Path, bytes]:
     return path, b"".join(disk)
 
 
-@pytest.mark.proves("format", "VHD", "differencing")
+@pytest.mark.proves("format", "vhd", "differencing")
 def test_a_chain_is_read_sector_by_sector(tmp_path: Path) -> None:
     path, expected = chain(tmp_path)
     raw = tmp_path / "raw"
@@ -368,7 +368,7 @@ def test_a_chain_is_read_sector_by_sector(tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "VHD", "differencing")
+@pytest.mark.proves("format", "vhd", "differencing")
 def test_seven_zip_reads_the_chain_the_same(tmp_path: Path) -> None:
     # It does not read beyond the end of a parent.
     path, expected = chain(tmp_path, 8)
@@ -404,7 +404,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.proves("format", "VHD", "differencing")
+@pytest.mark.proves("format", "vhd", "differencing")
 @pytest.mark.parametrize("names", NAMES, ids=lambda names: str(names)[:60])
 def test_names_of_the_parent(names: dict[str, object], tmp_path: Path) -> None:
     (tmp_path / "base.vhd").write_bytes(noise(BLOCK, 1) + Vhd(BLOCK, type=2, id=100).footer())
@@ -423,7 +423,7 @@ def test_a_name_that_is_not_ascii(tmp_path: Path) -> None:
         assert image.read(0, BLOCK) == noise(BLOCK, 1)
 
 
-@pytest.mark.proves("format", "VHD", "files elsewhere only with consent")
+@pytest.mark.proves("format", "vhd", "files elsewhere only with consent")
 def test_a_parent_elsewhere_needs_consent(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "child").mkdir()
@@ -474,14 +474,14 @@ def real(name: str, folder: Path, copy: str) -> Path:
     return folder / copy
 
 
-@pytest.mark.proves("format", "VHD", "real image")
+@pytest.mark.proves("format", "vhd", "real images")
 def test_a_real_dynamic_image(tmp_path: Path) -> None:
     path = real("ext2.vhd", tmp_path, "ext2.vhd")
     with open_image(path) as image:
         check_image(image, convert_back(path, tmp_path / "raw", "vpc"))
 
 
-@pytest.mark.proves("format", "VHD", "real image")
+@pytest.mark.proves("format", "vhd", "real images")
 def test_a_real_differencing_image(tmp_path: Path) -> None:
     # Edited by hand: no checksum in them is right, but for the header of the parent.
     real("test_data-image.vhd", tmp_path, "image.vhd")
@@ -578,7 +578,7 @@ def test_a_block_beyond_the_file_is_named_when_it_is_read(tmp_path: Path) -> Non
     assert "table at byte 1544: block 2" in describe(caught.value)
 
 
-@pytest.mark.proves("format", "VHD", "damage gives typed errors")
+@pytest.mark.proves("format", "vhd", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
@@ -611,7 +611,7 @@ def test_damage_with_right_checksums_is_found(tmp_path: Path) -> None:
     assert 0 < read < 400
 
 
-@pytest.mark.proves("format", "VHD", "the largest disks")
+@pytest.mark.proves("format", "vhd", "the largest disks")
 def test_the_largest_disk_opens_quickly(tmp_path: Path) -> None:
     path = tmp_path / "large.vhd"
     run_tool("qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", path, "2040G")

@@ -212,7 +212,7 @@ def refused(path: Path) -> ImageError:
 # ---- By qemu-img
 
 
-@pytest.mark.proves("format", "VHDX", "fixed and dynamic")
+@pytest.mark.proves("format", "vhdx", "fixed and dynamic")
 @pytest.mark.parametrize("size", [9 * MIB, 3 * MIB - 1536])
 @pytest.mark.parametrize(
     "options",
@@ -267,7 +267,7 @@ def test_seven_zip_reads_the_same(tmp_path: Path) -> None:
 # ---- Blocks
 
 
-@pytest.mark.proves("format", "VHDX", "all states of blocks")
+@pytest.mark.proves("format", "vhdx", "all states of blocks")
 @pytest.mark.parametrize("sector", [512, 4096])
 def test_states_of_blocks(sector: int, tmp_path: Path) -> None:
     path = Vhdx(
@@ -414,7 +414,7 @@ def chain(folder: Path, sector: int = 512, *, plain: bool = False) -> tuple[Path
     return path, b"".join(disk)
 
 
-@pytest.mark.proves("format", "VHDX", "differencing")
+@pytest.mark.proves("format", "vhdx", "differencing")
 @pytest.mark.parametrize("sector", [512, 4096])
 def test_a_chain_is_read_sector_by_sector(sector: int, tmp_path: Path) -> None:
     path, expected = chain(tmp_path, sector)
@@ -428,7 +428,7 @@ def test_a_chain_is_read_sector_by_sector(sector: int, tmp_path: Path) -> None:
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "VHDX", "differencing")
+@pytest.mark.proves("format", "vhdx", "differencing")
 def test_seven_zip_reads_the_chain_the_same(tmp_path: Path) -> None:
     # It does not read beyond the end of a parent, and does not know the second identifier.
     path, expected = chain(tmp_path, plain=True)
@@ -507,7 +507,7 @@ def test_names_of_the_parent(paths: dict[str, str], tmp_path: Path) -> None:
         assert image.read(0, MIB) == noise(MIB, 1)
 
 
-@pytest.mark.proves("format", "VHDX", "files elsewhere only with consent")
+@pytest.mark.proves("format", "vhdx", "files elsewhere only with consent")
 def test_a_parent_elsewhere_needs_consent(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "child").mkdir()
@@ -676,7 +676,7 @@ def check_as_qemu_replays(path: Path, folder: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.proves("format", "VHDX", "log replayed in memory")
+@pytest.mark.proves("format", "vhdx", "log replayed in memory")
 def test_a_log_is_replayed_in_memory(tmp_path: Path) -> None:
     image, table = dirty(tmp_path)
     data = place_of(tmp_path / "plain.vhdx", 1)
@@ -704,7 +704,7 @@ def test_a_log_is_replayed_in_memory(tmp_path: Path) -> None:
         ]
 
 
-@pytest.mark.proves("format", "VHDX", "log replayed in memory")
+@pytest.mark.proves("format", "vhdx", "log replayed in memory")
 def test_a_torn_entry_at_the_end_is_left_out(tmp_path: Path) -> None:
     image, table = dirty(tmp_path)
     data = place_of(tmp_path / "plain.vhdx", 1)
@@ -816,7 +816,7 @@ def test_a_sequence_goes_round_the_end_of_the_log(tmp_path: Path) -> None:
         assert opened.read(4 * MIB, MIB) == noise(MIB, 1)
 
 
-@pytest.mark.proves("format", "VHDX", "log replayed in memory")
+@pytest.mark.proves("format", "vhdx", "log replayed in memory")
 def test_the_newest_sequence_is_replayed_and_no_other(tmp_path: Path) -> None:
     image, table = dirty(tmp_path)
     data = place_of(tmp_path / "plain.vhdx", 1)
@@ -944,7 +944,7 @@ def test_a_log_that_cannot_be_is_refused(
     assert words in describe(error)
 
 
-@pytest.mark.proves("format", "VHDX", "log replayed in memory")
+@pytest.mark.proves("format", "vhdx", "log replayed in memory")
 def test_a_hostile_log_costs_little(tmp_path: Path) -> None:
     # Each sector begins an entry that is as long as the log, with a wrong checksum.
     image, _table = dirty(tmp_path)
@@ -1171,7 +1171,7 @@ def test_too_many_regions_are_refused(tmp_path: Path) -> None:
     assert "byte 196616: 2048 entries" in describe(refused(path))
 
 
-@pytest.mark.proves("format", "VHDX", "damage gives typed errors")
+@pytest.mark.proves("format", "vhdx", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     path, _disk = chain(tmp_path)
     tables = [
@@ -1191,7 +1191,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     check_damaged(path, tmp_path, [(LOG_AT, 5 * SECTOR), *tables], flips=60)
 
 
-@pytest.mark.proves("format", "VHDX", "damage gives typed errors")
+@pytest.mark.proves("format", "vhdx", "damage gives typed errors")
 def test_damage_with_right_checksums_is_found(tmp_path: Path) -> None:
     path, _disk = chain(tmp_path)
     image, table = dirty(tmp_path)
@@ -1228,7 +1228,7 @@ def test_damage_with_right_checksums_is_found(tmp_path: Path) -> None:
         assert opened.size == replayed.size == 6 * MIB
 
 
-@pytest.mark.proves("format", "VHDX", "the largest disks (64 TiB)")
+@pytest.mark.proves("format", "vhdx", "the largest disks (64 TiB)")
 def test_the_largest_disk_opens_quickly(tmp_path: Path) -> None:
     # Its table has 512 MiB; QEMU writes all of it, so it is made here.
     small = Vhdx(MIB).write(tmp_path / "small.vhdx").read_bytes()

@@ -307,7 +307,7 @@ def test_images_by_qemu(
         check_image(image, raw)
 
 
-@pytest.mark.proves("format", "VMDK", "zeroed grains")
+@pytest.mark.proves("format", "vmdk", "zeroed grains")
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentSparse"])
 def test_zeroed_grains_by_qemu(subformat: str, tmp_path: Path) -> None:
     base = convert(make_disk(tmp_path / "raw", 4 * MIB, 700_000), tmp_path / "base.vmdk", "vmdk")
@@ -324,7 +324,7 @@ def test_zeroed_grains_by_qemu(subformat: str, tmp_path: Path) -> None:
         check_image(image, convert_back(path, tmp_path / "back", "vmdk"))
 
 
-@pytest.mark.proves("format", "VMDK", "several extents")
+@pytest.mark.proves("format", "vmdk", "several extents")
 @pytest.mark.parametrize("subformat", ["twoGbMaxExtentSparse", "twoGbMaxExtentFlat"])
 def test_several_extents_by_qemu(subformat: str, tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
@@ -348,7 +348,7 @@ def test_several_extents_by_qemu(subformat: str, tmp_path: Path) -> None:
         check_extents(image, part)
 
 
-@pytest.mark.proves("format", "VMDK", "streamOptimized, by another writer")
+@pytest.mark.proves("format", "vmdk", "streamOptimized, by another writer")
 @pytest.mark.parametrize("size", [70 * MIB, 5 * MIB - 5 * SECTOR])
 def test_streams_by_vmdkstream(size: int, tmp_path: Path) -> None:
     raw = make_disk(tmp_path / "raw", size, 1_000_000)
@@ -372,7 +372,7 @@ def test_streams_by_vmdkstream(size: int, tmp_path: Path) -> None:
         assert seven_zip(path) == raw.read_bytes()
 
 
-@pytest.mark.proves("format", "VMDK", "real image")
+@pytest.mark.proves("format", "vmdk", "real images")
 def test_a_real_image(tmp_path: Path) -> None:
     source = IMAGES / "dfvfs" / "ext2.vmdk"
     if not source.exists():
@@ -387,7 +387,7 @@ def test_a_real_image(tmp_path: Path) -> None:
 # ---- Sparse extents ----------------------------------------------------------------------------
 
 
-@pytest.mark.proves("format", "VMDK", "grain sizes")
+@pytest.mark.proves("format", "vmdk", "grain sizes")
 @pytest.mark.parametrize("grain", [1, 8, 16, 128, 2048])
 @pytest.mark.parametrize("entries", [128, 512])
 def test_grains_of_all_sizes(grain: int, entries: int, tmp_path: Path) -> None:
@@ -456,7 +456,7 @@ def test_zeroed_grains_and_tables(tmp_path: Path) -> None:
         assert image.read(4096, len(text)) == text
 
 
-@pytest.mark.proves("format", "VMDK", "compressed grains, with markers and footer")
+@pytest.mark.proves("format", "vmdk", "compressed grains, with markers and footer")
 @pytest.mark.parametrize(("markers", "footer"), [(0, False), (MARKERS, False), (MARKERS, True)])
 def test_compressed_grains(markers: int, footer: bool, tmp_path: Path) -> None:
     # Compressible or not; in the second table too, and the last grain is not whole.
@@ -545,7 +545,7 @@ def two_tables(path: Path) -> tuple[Sparse, bytes]:
     return writer, writer.content()
 
 
-@pytest.mark.proves("format", "VMDK", "redundant tables")
+@pytest.mark.proves("format", "vmdk", "redundant tables")
 def test_redundant_tables_are_used_where_the_first_are_wrong(tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
     writer, content = two_tables(path)
@@ -698,7 +698,7 @@ def cowd_content(writer: Cowd, parent: bytes) -> bytes:
     return bytes(out[: writer.capacity * SECTOR])
 
 
-@pytest.mark.proves("format", "VMDK", "ESX (COWD, VMFS) extents")
+@pytest.mark.proves("format", "vmdk", "ESX (COWD, VMFS) extents")
 @pytest.mark.parametrize("grain", [1, 8, 128])
 def test_esx_snapshots(grain: int, tmp_path: Path) -> None:
     sectors = 3 * 4096
@@ -754,7 +754,7 @@ def test_headers_of_esx_that_cannot_be_are_refused(tmp_path: Path) -> None:
 # ---- Descriptors and their files ---------------------------------------------------------------
 
 
-@pytest.mark.proves("format", "VMDK", "ZERO and NOACCESS extents, other kinds")
+@pytest.mark.proves("format", "vmdk", "ZERO and NOACCESS extents, other kinds")
 def test_extents_of_all_kinds(tmp_path: Path) -> None:
     path = tmp_path / "disk.vmdk"
     flat = noise(10 * SECTOR, 1)
@@ -834,7 +834,7 @@ def test_one_extent_of_several_is_only_a_part(tmp_path: Path) -> None:
             check_image(image, raw)
 
 
-@pytest.mark.proves("format", "VMDK", "missing extents named")
+@pytest.mark.proves("format", "vmdk", "missing extents named")
 def test_missing_extents_are_named(tmp_path: Path) -> None:
     path = tmp_path / "disk.vmdk"
     convert(make_disk(tmp_path / "raw", MIB, 1000), path, "vmdk", "subformat=monolithicFlat")
@@ -861,7 +861,7 @@ def test_a_flat_extent_that_is_cut_off_is_read_up_to_its_end(tmp_path: Path) -> 
         )
 
 
-@pytest.mark.proves("format", "VMDK", "files elsewhere only with consent")
+@pytest.mark.proves("format", "vmdk", "files elsewhere only with consent")
 def test_files_elsewhere_need_consent(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -876,7 +876,7 @@ def test_files_elsewhere_need_consent(tmp_path: Path) -> None:
         assert read_all(path, choices) == noise(SECTOR, 1)
 
 
-@pytest.mark.proves("format", "VMDK", "descriptors in other character sets")
+@pytest.mark.proves("format", "vmdk", "descriptors in other character sets")
 @pytest.mark.parametrize(
     ("encoding", "name"),
     [
@@ -976,7 +976,7 @@ def make_chain(folder: Path, subformat: str, sizes: Sequence[int]) -> list[Path]
     return paths
 
 
-@pytest.mark.proves("format", "VMDK", "parents")
+@pytest.mark.proves("format", "vmdk", "parents")
 @pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentSparse"])
 @pytest.mark.parametrize("sizes", [(9, 9, 9), (5, 9, 7), (9, 6, 8)])
 def test_parents(subformat: str, sizes: tuple[int, ...], tmp_path: Path) -> None:
@@ -1026,7 +1026,7 @@ def test_a_hint_leads_to_the_parent_beside(hint: str, tmp_path: Path) -> None:
     assert read_all(path) == base.content()
 
 
-@pytest.mark.proves("format", "VMDK", "parents")
+@pytest.mark.proves("format", "vmdk", "parents")
 def test_parents_that_cannot_be_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -1063,7 +1063,7 @@ def test_parents_that_cannot_be_are_refused(tmp_path: Path) -> None:
 # ---- Damage and size ---------------------------------------------------------------------------
 
 
-@pytest.mark.proves("format", "VMDK", "damage gives typed errors")
+@pytest.mark.proves("format", "vmdk", "damage gives typed errors")
 def test_damage_is_found(tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
     writer, _content = two_tables(path)
@@ -1074,7 +1074,7 @@ def test_damage_is_found(tmp_path: Path) -> None:
     check_damaged(path, tmp_path, structures)
 
 
-@pytest.mark.proves("format", "VMDK", "damage gives typed errors")
+@pytest.mark.proves("format", "vmdk", "damage gives typed errors")
 def test_damage_to_a_stream_is_found(tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
     writer = stream(path)
@@ -1084,14 +1084,14 @@ def test_damage_to_a_stream_is_found(tmp_path: Path) -> None:
     check_damaged(path, tmp_path, structures)
 
 
-@pytest.mark.proves("format", "VMDK", "damage gives typed errors")
+@pytest.mark.proves("format", "vmdk", "damage gives typed errors")
 def test_damage_to_an_esx_extent_is_found(tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
     Cowd(9000, {n: noise(SECTOR, n) for n in (0, 1, 5000, 8999)}).write(path)
     check_damaged(path, tmp_path, [(0, 32), (2048, 12), (2560, 20)])
 
 
-@pytest.mark.proves("format", "VMDK", "damage gives typed errors")
+@pytest.mark.proves("format", "vmdk", "damage gives typed errors")
 def test_damage_to_a_descriptor_is_found(tmp_path: Path) -> None:
     path = tmp_path / "disk.vmdk"
     Sparse(64, {1: noise(4096, 1)}, 8).write(tmp_path / "base.vmdk")
@@ -1108,7 +1108,7 @@ def test_damage_to_a_descriptor_is_found(tmp_path: Path) -> None:
     check_damaged(path, tmp_path, [(0, path.stat().st_size)], flips=400)
 
 
-@pytest.mark.proves("format", "VMDK", "the largest disks")
+@pytest.mark.proves("format", "vmdk", "the largest disks")
 def test_a_disk_of_62_tib_opens_quickly(tmp_path: Path) -> None:
     path = tmp_path / "image.vmdk"
     run_tool("qemu-img", "create", "-q", "-f", "vmdk", path, "62T")
@@ -1153,7 +1153,7 @@ def test_absent_tables_are_passed_over(tmp_path: Path) -> None:
     assert time.monotonic() - start < 2
 
 
-@pytest.mark.proves("format", "VMDK", "the largest disks")
+@pytest.mark.proves("format", "vmdk", "the largest disks")
 def test_the_largest_disk(tmp_path: Path) -> None:
     path = tmp_path / "disk.vmdk"
     (tmp_path / "flat").write_bytes(b"end!" * 128)

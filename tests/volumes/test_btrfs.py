@@ -534,7 +534,7 @@ def unpack_disks(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
-@pytest.mark.proves("volume", "Btrfs", "real image")
+@pytest.mark.proves("volume", "Btrfs", "real images")
 @pytest.mark.parametrize(
     "name",
     [
@@ -570,7 +570,7 @@ BTRFS = [
 """Those that are small when unpacked; the others are mounted elsewhere."""
 
 
-@pytest.mark.proves("volume", "Btrfs", "real image")
+@pytest.mark.proves("volume", "Btrfs", "real images")
 @pytest.mark.parametrize("real", BTRFS, ids=lambda real: real.name)
 def test_subvolumes_of_real_images(real: RealImage, tmp_path: Path, kernel: Kernel) -> None:
     """Most of these are damaged: they are listed, or refused by Btrfs, and nothing hangs."""

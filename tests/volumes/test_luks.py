@@ -1024,7 +1024,7 @@ def test_a_read_only_device_cannot_be_written_to(
 # ---- Real and hostile headers ------------------------------------------------------------------
 
 
-@pytest.mark.proves("volume", "LUKS", "real image")
+@pytest.mark.proves("volume", "LUKS", "real images")
 def test_real_headers(tmp_path: Path) -> None:
     found = [real for real in real_images() if real.file.name in ("luks1.img.xz", "luks2.img.xz")]
     if not found:

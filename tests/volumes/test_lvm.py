@@ -1597,7 +1597,7 @@ def test_a_file_system_on_a_logical_volume(
             assert_same(without(mount_facts(mount), b"lost+found"), host_facts(tree))
 
 
-@pytest.mark.proves("volume", "LVM2", "real image")
+@pytest.mark.proves("volume", "LVM2", "real images")
 def test_a_real_image(tmp_path: Path) -> None:
     found = [real for real in real_images() if real.file.name == "lvm2.img.xz"]
     if not found:

@@ -1163,7 +1163,7 @@ def test_any_superblock_ends_in_an_array_or_a_typed_error(
 # ---- Real images -------------------------------------------------------------------------------
 
 
-@pytest.mark.proves("volume", "MD RAID", "real image")
+@pytest.mark.proves("volume", "MD RAID", "real images")
 @pytest.mark.parametrize(
     ("name", "version", "level"),
     [("mdraid.img.xz", "0.90", "raid1"), ("mdraid-1.img.xz", "1.2", "raid0")],

@@ -844,7 +844,7 @@ def test_beside_blkid(real: RealImage, tmp_path: Path) -> None:
         assert identifier in table.facts.values()
 
 
-@pytest.mark.proves("volume", "partition table", "real image")
+@pytest.mark.proves("volume", "partition table", "real images")
 @pytest.mark.parametrize(
     "real", [real for real in REAL if real.partitions() is not None], ids=lambda real: real.name
 )
