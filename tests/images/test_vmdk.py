@@ -283,7 +283,7 @@ def read_all(path: Path, choices: Choices | None = None) -> bytes:
 
 @pytest.mark.proves(
     "format",
-    "VMDK",
+    "vmdk",
     "monolithicSparse, monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, streamOptimized",
 )
 @pytest.mark.parametrize("size", [9 * MIB, 3 * MIB - 1536])
