@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from explorer.core.closing import Closing
 from explorer.core.errors import (
     KernelError,
     RecordError,
@@ -57,9 +58,6 @@ from explorer.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from explorer.core.volume import Volume
     from explorer.engine.server import Answer
     from explorer.kernel import Mount
@@ -69,7 +67,7 @@ LISTING_BATCH = 1 << 17
 """Bytes of records sent at once: what a window decodes in a few milliseconds."""
 
 
-class Source:
+class Source(Closing):
     """Answers every request. A context manager that closes the source."""
 
     def __init__(self) -> None:
@@ -80,15 +78,8 @@ class Source:
         self._mount_locks: dict[int, Lock] = {}
         self._mounted: dict[int, MountedVolume] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the source."""
         self._stack.close()
 
     def handle(self, message: Message, answer: Answer) -> Reply:

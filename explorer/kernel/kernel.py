@@ -35,7 +35,6 @@ from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
     from typing import Self
 
     import cffi
@@ -113,7 +112,7 @@ class DiskStatistics(NamedTuple):
     """Memory held by the overlay."""
 
 
-class Kernel:
+class Kernel(Closing):
     """A Linux kernel in this process.
 
     A context manager: boots on entry, ends on exit. Any number of threads may call at once, but
@@ -172,14 +171,6 @@ class Kernel:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def binding(self) -> Binding:

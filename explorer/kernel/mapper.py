@@ -19,8 +19,6 @@ from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     import cffi
 
@@ -125,7 +123,7 @@ class MappedDevice(Closing, BlockDevice):
             self._below.close()
 
 
-class _Control:
+class _Control(Closing):
     """The mapper's control node, open."""
 
     def __init__(self, kernel: Kernel) -> None:
@@ -162,15 +160,8 @@ class _Control:
             self.device = fields[10]
             return fields[5], answer[fields[4] : fields[3]]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close it."""
         self._kernel.close_descriptor(self._descriptor)
 
 
