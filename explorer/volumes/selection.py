@@ -47,6 +47,8 @@ def volume_lines(volumes: Sequence[Volume]) -> str:
         (
             "  " * depth + volume.name,
             _content(volume),
+            volume.type,
+            str(volume.start) if volume.start else "",
             show_size(volume.size),
             volume.label or volume.partition_label,
             volume.uuid or volume.partition_uuid,
@@ -54,11 +56,12 @@ def volume_lines(volumes: Sequence[Volume]) -> str:
         )
         for depth, volume in iter_tree(volumes)
     ]
-    rows.insert(0, ("VOLUME", "CONTENT", "SIZE", "LABEL", "UUID", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    rows.insert(0, ("VOLUME", "CONTENT", "TYPE", "START", "SIZE", "LABEL", "UUID", ""))
+    # The last is a remark, and what no volume has is not shown.
+    shown = [column for column in range(7) if any(row[column] for row in rows[1:])]
+    widths = {column: max(len(row[column]) for row in rows) for column in shown}
     return "\n".join(
-        "  "
-        + "  ".join([row[column].ljust(widths[column]) for column in range(5)] + [row[5]]).rstrip()
+        "  " + "  ".join([*(row[one].ljust(widths[one]) for one in shown), row[-1]]).rstrip()
         for row in rows
     )
 
