@@ -107,6 +107,7 @@ PACKAGES = (
         (
             "android-sdk-libsparse-utils",
             "btrfs-progs",
+            "bzip2",
             "cryptsetup-bin",
             "dosfstools",
             "e2fsprogs",
@@ -123,6 +124,7 @@ PACKAGES = (
             "hfsutils",
             "jfsutils",
             "lvm2",
+            "lz4",
             "makefs",
             "mdadm",
             "mtools",
@@ -145,6 +147,7 @@ PACKAGES = (
             "xfsprogs",
             "xorriso",
             "xvfb",
+            "zip",
             "zstd",
         ),
     ),

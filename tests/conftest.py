@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from explorer.volumes import MountedVolume
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what programs would keep for the next time out of the user's own folders."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def built() -> None:
     """Skips a test where the kernel is not built."""
