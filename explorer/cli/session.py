@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,8 +82,6 @@ def open_source(arguments: Namespace, view: View | None = None) -> Iterator[Sour
     passphrases = _Passphrases(arguments.key_file)
     wanted = _wanted(arguments, passphrases)
     if view is not None:
-        from dataclasses import replace
-
         wanted = replace(wanted, view=view)
     with Source(wanted, passphrases.ask) as source:
         yield source

@@ -182,7 +182,7 @@ class Source(Closing):
             pass
 
     def mount(self, volume: Volume) -> MountedVolume:
-        """Mount a volume; :meth:`close` unmounts it unless that was done."""
+        """Mount a volume; whoever asked unmounts it, before this is closed."""
         return self.stack.mount(volume)
 
     def close(self) -> None:

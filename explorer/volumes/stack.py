@@ -185,7 +185,8 @@ class Stack(Closing):
         """The number of the volume that a device of the kernel is."""
         self._logical: dict[tuple[str, str], int] = {}
         """The number of a logical volume, by the UUIDs of its group and its own."""
-        self._arrays: dict[str, int] = {}
+        self._arrays: set[str] = set()
+        """The UUIDs of those that were put together, or could not be."""
         self._btrfs_devices: list[tuple[btrfs.BtrfsMember, BlockDevice]] = []
         self._btrfs_joined: dict[str, btrfs.RegisteredDevices] = {}
         """By the UUID of the file system."""
@@ -495,11 +496,11 @@ class Stack(Closing):
             try:
                 assembled = md.assemble(self._kernel, array, read_only=self._read_only)
             except (VolumeError, ImageError, SourceError, KernelError) as error:
-                node = self._add(place._replace(note=_describe_failure(error)), EMPTY, None)
+                self._add(place._replace(note=_describe_failure(error)), EMPTY, None)
             else:
                 self._closing.callback(assembled.close)
-                node = self._add_device(place._replace(note=array.note), assembled.device)
-            self._arrays[array.uuid] = node.volume.number
+                self._add_device(place._replace(note=array.note), assembled.device)
+            self._arrays.add(array.uuid)
 
     def _assemble_groups(self) -> None:
         if not self._physical_volumes:
