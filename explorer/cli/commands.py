@@ -44,7 +44,13 @@ def info(arguments: Namespace) -> int:
         if arguments.unlock:
             source.unlock_all()
         for volume in stack.volumes():
-            stack.find_subvolumes(volume)
+            try:
+                stack.find_subvolumes(volume)
+            except (KernelError, VolumeError) as error:
+                # One that cannot be mounted hides nothing else that is known.
+                if error.code == "kernel.ended":
+                    raise
+                print_error(describe(error))
         volumes = stack.volumes()
         if not volumes:
             raise UnknownFormat("image.not-an-image", path=source.image.path)

@@ -112,6 +112,8 @@ class _Node:
     """Gives the kernel's device; None for what is only listed."""
     options: str = ""
     """More options to mount it with."""
+    searched: bool = False
+    """Whether its subvolumes were looked for."""
 
 
 def has_to_replay(node: _Node) -> bool:
@@ -598,17 +600,17 @@ class Stack(Closing):
         node = self._node(volume)
         if node.volume.content != BTRFS or node.volume.kind == SUBVOLUME:
             return []
-        known = [
-            one.volume
-            for one in self._nodes.values()
-            if one.volume.kind == SUBVOLUME and one.volume.parent == volume.number
-        ]
-        if known:
-            return known
+        if node.searched:
+            return [
+                one.volume
+                for one in self._nodes.values()
+                if one.volume.kind == SUBVOLUME and one.volume.parent == volume.number
+            ]
         from explorer.volumes import btrfs
 
         with self.mount(volume) as mounted:
             found = btrfs.list_subvolumes(mounted.mount)
+        node.searched = True
         added = []
         for subvolume in found:
             if subvolume.is_default:

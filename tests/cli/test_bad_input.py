@@ -68,6 +68,21 @@ def test_a_cut_off_image(run: Run, tmp_path: Path, ext4: Path) -> None:
     assert run("info", path).code == 0
 
 
+def test_a_btrfs_that_cannot_be_mounted_is_told_of_all_the_same(
+    run: Run, tmp_path: Path, image_of: Callable[[str], Path]
+) -> None:
+    content = bytearray(image_of("btrfs").read_bytes())
+    # The checksum of the superblock.
+    content[65536] ^= 0xFF
+    path = tmp_path / "damaged.img"
+    path.write_bytes(content)
+    found = run("info", path)
+    assert found.code == 0
+    assert any(line.split()[:2] == ["0", "Btrfs"] for line in found.lines)
+    assert "could not mount it as Btrfs" in found.errors
+    one_line(run("ls", path), 4, "damaged.img", "Btrfs")
+
+
 def test_volumes(run: Run, two_volumes: Path, tmp_path: Path) -> None:
     several = run("ls", two_volumes)
     assert several.code == 4
