@@ -74,6 +74,10 @@ PACKAGES = (
         ("build-essential", "ccache"),
     ),
     Packages(
+        "digests of files and images",
+        ("libgcrypt20-dev",),
+    ),
+    Packages(
         "Qt's wheels: the libraries they take from the system",
         (
             "fontconfig",

@@ -12,7 +12,7 @@ import pytest
 from explorer.core.errors import ExplorerError
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
-from explorer.kernel.locate import find_build
+from explorer.native.locate import find_build
 from explorer.volumes import Stack, select_volume
 from tests import makers, trees
 

@@ -23,7 +23,7 @@ from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.images.registry import open_image
 from explorer.kernel import Kernel
-from explorer.kernel.locate import find_sample
+from explorer.native.locate import find_sample
 from explorer.volumes import Stack
 
 if TYPE_CHECKING:

@@ -11,31 +11,24 @@ together.
 
 from __future__ import annotations
 
-import os
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
-
-import _cffi_backend
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from explorer.core.errors import ExplorerError, host_path
-from explorer.kernel.locate import find_build
+from explorer.native.declarations import read_types
+from explorer.native.locate import find_build
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     import cffi
 
     from explorer.kernel.calls import Kept
-    from explorer.kernel.locate import Build
+    from explorer.native.locate import Build
 
     CData = cffi.FFI.CData
-
-_DECLARATIONS = re.compile(r"/\* declarations \*/\n(.*)/\* end of declarations \*/", re.DOTALL)
-_LAST_LINE = "# end of types\n"
 
 _Struct = TypeVar("_Struct")
 
@@ -316,70 +309,11 @@ class Binding:
         return cast("CData", made)
 
 
-def read_declarations(header: Path) -> str:
-    """The part of ``lkl.h`` that is plain C declarations, as cffi takes it."""
-    found = _DECLARATIONS.search(header.read_text(encoding="utf-8"))
-    if found is None:
-        raise ExplorerError(
-            "kernel.load", path=host_path(header), reason="its declarations are not marked"
-        )
-    # cffi wants the value of a constant without parentheses.
-    return re.sub(r"(#define \w+) \((-\d+)\)", r"\1 \2", found[1])
-
-
-def _compile(declarations: str) -> str:
-    """The types as Python source, which cffi needs no parser to read."""
-    # Half of a short command's time, and hardly ever needed.
-    from io import StringIO
-
-    import cffi
-    from cffi.recompiler import make_py_source
-
-    ffi = cffi.FFI()
-    ffi.cdef(declarations)
-    source = StringIO()
-    make_py_source(ffi, "lkl", source)
-    return source.getvalue()
-
-
-def _keep(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    # Where nobody may write, the next start compiles again.
-    with suppress(OSError):
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
-
-def read_types(build: Build) -> cffi.FFI:
-    """The types of a build's header, compiled once for each header and version of cffi.
-
-    What is kept is code, and is run. It stands beside the library and nowhere else: who may write
-    there could as well change the library, which is run too.
-    """
-    kept = build.library.with_name("lkl_types.py")
-    declarations = read_declarations(build.header)
-    first_line = f"# cffi {_cffi_backend.__version__} {declarations!r}\n"
-    try:
-        source = kept.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        source = ""
-    if not (source.startswith(first_line) and source.endswith(_LAST_LINE)):
-        source = first_line + _compile(declarations) + _LAST_LINE
-        _keep(kept, source)
-    found: dict[str, Any] = {}
-    exec(compile(source, kept, "exec"), found)
-    return cast("cffi.FFI", found["ffi"])
-
-
 @cache
 def load() -> Binding:
     """Load the library, once per process; raises :exc:`ExplorerError`."""
     build = find_build()
-    ffi = read_types(build)
+    ffi = read_types(build.library, build.header)
     try:
         library = cast("Library", ffi.dlopen(str(build.library)))
     except OSError as failure:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from explorer.core.errors import ExplorerError
-from explorer.kernel.locate import find_sample
+from explorer.native.locate import find_sample
 from tests.trees import make_empty, run_tool
 
 if TYPE_CHECKING:

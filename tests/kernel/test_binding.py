@@ -14,7 +14,8 @@ import pytest
 from explorer.core.entries import ENTRY_HEAD
 from explorer.core.errors import ExplorerError
 from explorer.kernel import binding
-from explorer.kernel.locate import Build, find_build
+from explorer.native import declarations
+from explorer.native.locate import Build, find_build
 
 STRUCTS = [
     kind
@@ -89,35 +90,45 @@ def copied(built: None, tmp_path: Path) -> Build:
 
 
 def test_types_are_kept_beside_the_library(copied: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = copied.library.with_name("lkl_types.py")
-    size = binding.read_types(copied).sizeof("struct lkl_entry")
+    kept = copied.library.with_name("liblkl_types.py")
+    size = declarations.read_types(copied.library, copied.header).sizeof("struct lkl_entry")
     assert kept.is_file()
     # From now on no header is parsed.
-    monkeypatch.setattr(binding, "_compile", pytest.fail)
-    assert binding.read_types(copied).sizeof("struct lkl_entry") == size == ENTRY_HEAD.size
+    monkeypatch.setattr(declarations, "_compile", pytest.fail)
+    assert (
+        declarations.read_types(copied.library, copied.header).sizeof("struct lkl_entry")
+        == size
+        == ENTRY_HEAD.size
+    )
     assert not list(copied.library.parent.glob("*.part"))
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk\n", b"\xff\xfe", None])
 def test_kept_types_that_are_not_whole_are_made_anew(copied: Build, junk: bytes | None) -> None:
-    kept = copied.library.with_name("lkl_types.py")
-    binding.read_types(copied)
+    kept = copied.library.with_name("liblkl_types.py")
+    declarations.read_types(copied.library, copied.header)
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-1] if junk is None else junk)
-    assert binding.read_types(copied).sizeof("struct lkl_entry") == ENTRY_HEAD.size
+    assert (
+        declarations.read_types(copied.library, copied.header).sizeof("struct lkl_entry")
+        == ENTRY_HEAD.size
+    )
     assert kept.read_bytes() == whole
 
 
 def test_a_changed_header_gives_other_types(copied: Build) -> None:
-    binding.read_types(copied)
+    declarations.read_types(copied.library, copied.header)
     text = copied.header.read_text()
     end = "/* end of declarations */"
     copied.header.write_text(text.replace(end, f"struct lkl_added {{ uint64_t more; }};\n{end}"))
-    assert binding.read_types(copied).sizeof("struct lkl_added") == 8
+    assert declarations.read_types(copied.library, copied.header).sizeof("struct lkl_added") == 8
 
 
 def test_types_need_not_be_kept(copied: Build) -> None:
     # A folder of that name cannot be replaced by a file, nor read as one.
-    copied.library.with_name("lkl_types.py").mkdir()
-    assert binding.read_types(copied).sizeof("struct lkl_entry") == ENTRY_HEAD.size
+    copied.library.with_name("liblkl_types.py").mkdir()
+    assert (
+        declarations.read_types(copied.library, copied.header).sizeof("struct lkl_entry")
+        == ENTRY_HEAD.size
+    )
     assert not list(copied.library.parent.glob("*.part"))

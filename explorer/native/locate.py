@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the library, the kernel image and the header lie."""
+"""Where the C libraries, their headers and the kernel image lie."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from explorer.core.errors import ExplorerError, host_path
 LIBRARY = "liblkl.so"
 KERNEL_IMAGE = "lkl-kernel.so"
 HEADER = "lkl.h"
+NATIVE_LIBRARY = "liblklnative.so"
+NATIVE_HEADER = "native.h"
 SAMPLE = "sample.img"
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -49,14 +51,28 @@ def find_build() -> Build:
     Raises :exc:`ExplorerError` (``kernel.missing``).
     """
     folder = _folder()
-    # A frozen program carries the header beside the library.
-    beside = folder / HEADER
-    header = beside if beside.is_file() else _ROOT / "liblkl" / "include" / HEADER
     return Build(
         _check_file(folder / LIBRARY, "kernel.missing"),
         _check_file(folder / KERNEL_IMAGE, "kernel.missing"),
-        _check_file(header, "kernel.missing"),
+        _find_header(_ROOT / "liblkl" / "include" / HEADER),
     )
+
+
+def find_native() -> tuple[Path, Path]:
+    """Find the library that needs no kernel, and its header.
+
+    Raises :exc:`ExplorerError` (``kernel.missing``).
+    """
+    return (
+        _check_file(_folder() / NATIVE_LIBRARY, "kernel.missing"),
+        _find_header(_ROOT / "liblkl" / "native" / NATIVE_HEADER),
+    )
+
+
+def _find_header(source: Path) -> Path:
+    # A frozen program carries the headers beside the libraries.
+    beside = _folder() / source.name
+    return _check_file(beside if beside.is_file() else source, "kernel.missing")
 
 
 def find_sample() -> Path:
