@@ -26,6 +26,10 @@ EXIT_PROTOCOL = 65
 """An engine's exit code: what came over the pipe was no request."""
 EXIT_KERNEL_ENDED = 70
 """An engine's exit code: its kernel has ended, nothing more can be asked of it."""
+EXIT_MEMORY = 71
+"""An engine's exit code: it came to the limit of its memory."""
+EXIT_HANGS = 75
+"""An engine's exit code: an operation hung; the last line of its standard error names it."""
 
 MAGIC = b"LX"
 HEADER = Struct("<2sBBIII")
