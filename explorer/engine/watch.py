@@ -8,10 +8,10 @@ is no parent that watches, a thread of the engine does.
 
 The rule. An operation hangs when for as long as its limit it has not moved (begun, told of a step,
 or waited for what is not of the engine's doing) and the source has given no byte; and, whatever the
-source gives, when it has not moved for :data:`PATIENCE` times its limit. So a slow disk or server may
-take its time, and a loop that reads for ever ends all the same. The clock stands still while the
-machine sleeps; and a watcher that was itself held up (stopped, or starved) begins anew, so that it
-does not blame the engine for its own sleep.
+source gives, when it has not moved for :data:`PATIENCE` times its limit. So a slow disk or server
+may take its time, and a loop that reads for ever ends all the same. The clock stands still while
+the machine sleeps; and a watcher that was itself held up (stopped, or starved) begins anew, so that
+it does not blame the engine for its own sleep.
 """
 
 from __future__ import annotations
