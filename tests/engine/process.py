@@ -13,7 +13,6 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExplorerError
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
@@ -35,15 +34,21 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from explorer.core.entries import Entry
+
 END_SECONDS = 60
 ERRORS_LIMIT = 1 << 20
 Reply = TypeVar("Reply", bound=Message)
 
 
 class EngineProcess:
-    """A context manager that ends the engine by closing its pipe."""
+    """A context manager that ends the engine by closing its pipe.
 
-    def __init__(self) -> None:
+    ``hang_seconds`` without an answer that is waited for are a :exc:`TimeoutError`.
+    """
+
+    def __init__(self, hang_seconds: float = END_SECONDS) -> None:
+        self._hang_seconds = hang_seconds
         # Closed with the pipe, when its text is kept.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._said = b""
@@ -124,7 +129,7 @@ class EngineProcess:
     def next_frame(self) -> Frame:
         """The next frame of whatever request; EOFError when there is none any more."""
         while (frame := self._reader.next_frame()) is None:
-            if not select.select([self._source], [], [], END_SECONDS)[0]:
+            if not select.select([self._source], [], [], self._hang_seconds)[0]:
                 # It hangs: its last words say where each of its threads is.
                 self.process.send_signal(signal.SIGABRT)
                 self.process.wait(END_SECONDS)
@@ -175,5 +180,5 @@ class EngineProcess:
         entries: list[Entry] = []
         for part in parts:
             assert isinstance(part, Entries)
-            entries += iter_entries(part.payload)
+            entries += part.entries
         return entries

@@ -17,6 +17,9 @@ from explorer.images.opening import Choices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from mmap import mmap
+
+    Content = bytearray | mmap
 
 GRAIN = 64
 """Bytes; zeros are left out in units of these, but for one on each side of what is not zero."""
@@ -34,7 +37,7 @@ class Sum(NamedTuple):
     pack: Callable[[bytes], bytes]
     """Gives the bytes of the sum."""
 
-    def mend(self, content: bytearray) -> None:
+    def mend(self, content: Content) -> None:
         """Put the sum right."""
         place = slice(self.at, self.at + self.width)
         if place.stop <= len(content):
