@@ -23,8 +23,8 @@ from explorer.core.entries import FileType
 from explorer.core.errors import KernelError, UnknownFormat, VolumeError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.selection import volume_lines
 from explorer.volumes.facts import fact_lines, image_lines
-from explorer.volumes.selection import volume_lines
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 from explorer.core.errors import KernelError
-from explorer.volumes.selection import show_size
+from explorer.core.selection import show_size
 
 if TYPE_CHECKING:
     from explorer.core.entries import Entry

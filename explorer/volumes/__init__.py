@@ -9,8 +9,8 @@ the kernel is asked only for what is there.
 
 from __future__ import annotations
 
+from explorer.core.selection import select_volume
 from explorer.volumes.mounting import MountedVolume
-from explorer.volumes.selection import select_volume
 from explorer.volumes.source import Source, Wanted
 from explorer.volumes.stack import Stack
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.volumes.selection import show_size
+from explorer.core.selection import show_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 from explorer.core.closing import Closing
 from explorer.core.errors import VolumeError
+from explorer.core.selection import select_volume
 from explorer.core.views import View
 from explorer.core.volume import NO_PARENT
 from explorer.images.opening import Choices
 from explorer.images.registry import open_file, open_image
 from explorer.kernel import Kernel
 from explorer.volumes.nested import NestedFile, NestedFolder
-from explorer.volumes.selection import select_volume
 from explorer.volumes.stack import Stack
 
 if TYPE_CHECKING:
