@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
 from itertools import count
 from pathlib import Path
 from queue import Full, Queue
@@ -216,6 +217,23 @@ class Connection(Closing):
             pending.part = _ignore
             pending.cancel()
             raise
+        return pending.result()
+
+    def stream(self, request: Request) -> Generator[Any, None, Result]:
+        """Send a request and give the parts of its answer as they come; returns its reply.
+
+        Closing the generator cancels the request.
+        """
+        parts: deque[Any] = deque()
+        pending = self.begin(request, parts.append)
+        try:
+            while pending.end is None:
+                self.inbox.pump()
+                while parts:
+                    yield parts.popleft()
+        finally:
+            pending.part = _ignore
+            pending.cancel()
         return pending.result()
 
     def send(self, number: int, message: Message) -> None:
