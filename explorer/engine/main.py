@@ -12,12 +12,12 @@ from threading import Timer
 
 from explorer import __version__
 from explorer.core.errors import RecordError
-from explorer.engine.pipe import Pipe, take_standard_streams
 from explorer.engine.server import Server
 from explorer.engine.source import Source
 from explorer.host.limits import raise_file_limit
 from explorer.wire.frames import EXIT_PROTOCOL
 from explorer.wire.messages import Ready
+from explorer.wire.pipe import Pipe, take_standard_streams
 
 EXIT_HANGS = 75
 END_SECONDS = 10.0

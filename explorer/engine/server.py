@@ -19,7 +19,7 @@ from explorer.core.errors import ExplorerError, RecordError
 from explorer.wire.messages import Cancel, Export, Failed, Message, Part, Reply
 
 if TYPE_CHECKING:
-    from explorer.engine.pipe import Pipe
+    from explorer.wire.pipe import Pipe
 
 INTERACTIVE_THREADS = 4
 BULK_THREADS = 1

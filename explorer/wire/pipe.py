@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The wire's two ends inside the engine: this process's standard input and output."""
+"""The wire's end inside a child process: its standard input and output."""
 
 from __future__ import annotations
 
