@@ -131,8 +131,8 @@ _XFS_VERBS = ("zeroes", "ones", "firstbit", "middlebit", "lastbit", "add", "sub"
 _XFS_FIELDS = {
     "sb 0": (
         "blocksize", "dblocks", "rextents", "logstart", "rootino", "rextsize", "agblocks",
-        "agcount", "logblocks", "versionnum", "sectsize", "inodesize", "inopblock", "blocklog", "sectlog",
-        "inodelog", "inopblog", "agblklog", "icount", "ifree", "fdblocks", "qflags", "flags",
+        "agcount", "logblocks", "versionnum", "sectsize", "inodesize", "inopblock", "blocklog",
+        "sectlog", "inodelog", "inopblog", "agblklog", "icount", "ifree", "fdblocks", "qflags", "flags",
         "inoalignmt", "unit", "width", "dirblklog", "logsectsize", "logsunit", "features2",
         "features_compat", "features_ro_compat", "features_incompat", "features_log_incompat",
         "spino_align",
@@ -156,8 +156,8 @@ _EXT4_SUPER = (
     "log_cluster_size", "blocks_per_group", "clusters_per_group", "inodes_per_group", "state",
     "errors", "rev_level", "first_ino", "inode_size", "feature_compat", "feature_incompat",
     "feature_ro_compat", "journal_inum", "last_orphan", "desc_size", "first_meta_bg",
-    "jnl_blocks[0]", "min_extra_isize", "want_extra_isize", "log_groups_per_flex", "raid_stride", "error_count",
-    "usr_quota_inum", "orphan_file_inum", "checksum_type", "encoding",
+    "jnl_blocks[0]", "min_extra_isize", "want_extra_isize", "log_groups_per_flex",
+    "raid_stride", "error_count", "usr_quota_inum", "orphan_file_inum", "checksum_type", "encoding",
 )  # fmt: skip
 _EXT4_INODE = (
     "mode", "size", "size_high", "links_count", "blocks", "flags", "file_acl", "generation",

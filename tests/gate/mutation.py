@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.fuzz.seed import Sum
     from tests.gate.bases import Base
 
 _GRAIN = 64
@@ -42,7 +41,9 @@ class _Changed:
         self._touched: list[tuple[int, int]] = []
         # What is read to mount it is little, and decides over everything.
         places = (base.mounted, base.walked, base.filled)
-        weights = tuple(weight if some else 0 for weight, some in zip((5, 4, 1), places))
+        weights = tuple(
+            weight if some else 0 for weight, some in zip((5, 4, 1), places, strict=True)
+        )
         self._blocks = chance.choices(places, weights)[0]
 
     def block(self) -> int:
