@@ -132,8 +132,8 @@ _XFS_FIELDS = {
     "sb 0": (
         "blocksize", "dblocks", "rextents", "logstart", "rootino", "rextsize", "agblocks",
         "agcount", "logblocks", "versionnum", "sectsize", "inodesize", "inopblock", "blocklog",
-        "sectlog", "inodelog", "inopblog", "agblklog", "icount", "ifree", "fdblocks", "qflags", "flags",
-        "inoalignmt", "unit", "width", "dirblklog", "logsectsize", "logsunit", "features2",
+        "sectlog", "inodelog", "inopblog", "agblklog", "icount", "ifree", "fdblocks", "qflags",
+        "flags", "inoalignmt", "unit", "width", "dirblklog", "logsectsize", "logsunit", "features2",
         "features_compat", "features_ro_compat", "features_incompat", "features_log_incompat",
         "spino_align",
     ),
