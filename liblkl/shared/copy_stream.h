@@ -19,7 +19,9 @@
  *
  * Selection.  When COPY_ASK stands in a directory's answer, the packer first
  * sends its entries without content as CANDIDATES, and then only those that the
- * writer's WANTED names.  The answers are the only bytes that go the other way:
+ * writer's WANTED names.  Candidates have no number (0): FINISH counts what was
+ * sent.  At depth 0 a thing comes as the only candidate, unless it is CONTENTS.
+ * The answers are the only bytes that go the other way:
  *
  *   to ENTER in a directory whose answer was ASK (depth 0 always is):  MODE
  *   to CANDIDATES:  WANTED
