@@ -10,19 +10,13 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from explorer.cli.codes import DONE, SOME_FAILED
-from explorer.cli.output import (
-    json_entry,
-    json_image,
-    json_name,
-    print_error,
-    print_json,
-    stat_lines,
-)
+from explorer.cli.output import json_image, print_error, print_json, stat_lines
 from explorer.cli.session import open_source, open_volume
 from explorer.core.entries import FileType
 from explorer.core.errors import KernelError, UnknownFormat, VolumeError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.objects import json_entry, json_name
 from explorer.core.selection import volume_lines
 from explorer.volumes.facts import fact_lines, image_lines
 

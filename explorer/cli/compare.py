@@ -7,10 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from explorer.cli.codes import DONE, SOME_FAILED
-from explorer.cli.output import json_entry, json_name, print_error, print_json
+from explorer.cli.output import print_error, print_json
 from explorer.cli.session import open_source
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.objects import json_entry, json_name
 from explorer.core.views import View
 from explorer.volumes.comparison import compare_mounts
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 from explorer.cli import codes
 from explorer.cli.commands import split
-from explorer.cli.output import json_name, print_error, print_json
+from explorer.cli.output import print_error, print_json
 from explorer.cli.progress import Progress
 from explorer.cli.session import open_volume
 from explorer.core.errors import ExportError, KernelError, host_path
 from explorer.core.messages import describe
 from explorer.core.names import is_entry_name, show_name
+from explorer.core.objects import json_name
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -18,19 +18,13 @@ from typing import TYPE_CHECKING
 
 from explorer.cli.codes import DONE, SOME_FAILED
 from explorer.cli.commands import join, split
-from explorer.cli.output import (
-    json_entry,
-    json_name,
-    long_lines,
-    long_row,
-    print_error,
-    print_raw,
-)
+from explorer.cli.output import long_lines, long_row, print_error, print_raw
 from explorer.cli.session import open_volume
 from explorer.core.entries import FileType
 from explorer.core.errors import ExplorerError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.core.objects import json_entry, json_name
 
 if TYPE_CHECKING:
     from argparse import Namespace

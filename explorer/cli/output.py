@@ -8,9 +8,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.entries import TYPE_NAMES, FileType, mode_string
+from explorer.core.entries import TYPE_NAMES, mode_string
 from explorer.core.messages import NOTES
 from explorer.core.names import show_name
+from explorer.core.objects import DEVICES, TIMES, entry_times
 from explorer.core.times import iso_time, short_time
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from explorer.images.base import Image
     from explorer.volumes.ntfs_streams import Stream
 
-_DEVICES = (FileType.BLOCK_DEVICE, FileType.CHARACTER_DEVICE)
-
 
 def print_json(value: object) -> None:
     """Print a JSON object; ASCII only, so that any terminal may see it."""
     json.dump(value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def print_json_line(value: object) -> None:
+    """Print a JSON object in one line, as one of many."""
+    sys.stdout.write(json.dumps(value) + "\n")
 
 
 def print_raw(names: Iterable[bytes]) -> None:
@@ -47,44 +51,6 @@ def print_note(code: str, subject: str) -> None:
     print_error(f"{subject}: {NOTES[code]}")
 
 
-def json_name(name: bytes, key: str = "name") -> dict[str, str]:
-    """A name for JSON: as it is when it is UTF-8, else as shown, with its bytes in hexadecimal."""
-    try:
-        return {key: name.decode("utf-8")}
-    except UnicodeDecodeError:
-        return {key: show_name(name), f"{key}_hex": name.hex()}
-
-
-def json_entry(entry: Entry) -> dict[str, Any]:
-    """An entry for JSON, without its name; what is not known is left out."""
-    shown: dict[str, Any] = {"type": TYPE_NAMES[entry.type]}
-    if entry.mask:
-        shown |= {
-            "mode": f"{entry.mode & 0o7777:04o}",
-            "uid": entry.uid,
-            "gid": entry.gid,
-            "links": entry.links,
-            "inode": entry.inode,
-            "size": entry.size,
-            "allocated": entry.blocks * 512,
-        }
-    if entry.type in _DEVICES:
-        shown |= {"major": entry.special_major, "minor": entry.special_minor}
-    for word, time_ns in _times(entry):
-        if time_ns is not None:
-            shown[word] = iso_time(time_ns)
-    return shown
-
-
-def _times(entry: Entry) -> Sequence[tuple[str, int | None]]:
-    return (
-        ("accessed", entry.access_ns),
-        ("modified", entry.modify_ns),
-        ("changed", entry.change_ns),
-        ("born", entry.birth_ns),
-    )
-
-
 def show_link(name: str, target: bytes | None) -> str:
     """A name, and where it leads when it is a link."""
     return name if target is None else f"{name} -> {show_name(target)}"
@@ -99,7 +65,7 @@ def long_row(entry: Entry, target: bytes | None) -> bytes:
         entry.uid,
         entry.gid,
         b"%d, %d" % (entry.special_major, entry.special_minor)
-        if entry.type in _DEVICES
+        if entry.type in DEVICES
         else b"%d" % entry.size,
         b"-" if entry.modify_ns is None else short_time(entry.modify_ns).encode(),
     )
@@ -139,9 +105,9 @@ def stat_lines(
         ("owner", f"user {entry.uid}, group {entry.gid}"),
         ("inode", f"{entry.inode}, {entry.links} link{'' if entry.links == 1 else 's'}"),
     ]
-    if entry.type in _DEVICES:
+    if entry.type in DEVICES:
         rows.append(("device", f"{entry.special_major}, {entry.special_minor}"))
-    for word, time_ns in _times(entry):
+    for word, time_ns in zip(TIMES, entry_times(entry), strict=True):
         rows.append((word, "not kept" if time_ns is None else iso_time(time_ns)))
     for name, value in sorted(xattrs.items()):
         rows.append(("attribute", f"{show_name(name)} = {show_name(value)}"))

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 BATCH_SIZE = 256 * 1024
 """Bytes of records read at once: about 1,500 entries."""
 
-_XATTRS_SIZE = 512 * 1024
+_XATTRS_SIZES = (4096, 512 * 1024)
+"""Memory for an entry's attributes: mostly they are few."""
 _XATTR_HEAD = Struct("<II")
 _WHOLE_FILE = 2**64 - 1
 _HASH_PIECE = 1024 * 1024
@@ -160,15 +161,19 @@ class Directory(_Handle):
     def read_xattrs(self, name: bytes = b"") -> dict[bytes, bytes]:
         """The extended attributes of an entry (a link's own), or of the directory itself."""
         kernel = self._kernel
-        buffer = kernel.binding.buffer(_XATTRS_SIZE)
-        filled = kernel.check(
-            kernel.binding.library.lkl_read_xattrs(
-                kernel.pointer, self.descriptor, c_path(name), buffer, _XATTRS_SIZE
-            ),
-            "getxattr",
-            self._path.rstrip(b"/") + b"/" + name,
-        )
+        small, large = _XATTRS_SIZES
+        buffer, filled = self._fill_xattrs(name, small)
+        if filled < 0 and kernel.make_error(-filled, "getxattr").name == "ERANGE":
+            buffer, filled = self._fill_xattrs(name, large)
+        kernel.check(filled, "getxattr", self._path.rstrip(b"/") + b"/" + name)
         return decode_xattrs(bytes(kernel.binding.ffi.buffer(buffer, filled)))
+
+    def _fill_xattrs(self, name: bytes, size: int) -> tuple[CData, int]:
+        kernel = self._kernel
+        buffer = kernel.binding.buffer(size)
+        return buffer, kernel.binding.library.lkl_read_xattrs(
+            kernel.pointer, self.descriptor, c_path(name), buffer, size
+        )
 
     def export(
         self,
