@@ -133,6 +133,15 @@ def _is_param(value: object) -> bool:
     return value is None or isinstance(value, (str, int, bool))
 
 
+def _are_kernel_params(params: dict[str, object]) -> bool:
+    """Whether these are of the types that a :class:`KernelError` has as attributes."""
+    return type(params.get("errno")) is int and all(
+        isinstance(value, list) if name == "log" else isinstance(value, str)
+        for name, value in params.items()
+        if name != "errno"
+    )
+
+
 def error_from_wire(data: object) -> ExplorerError:
     """The error that :meth:`ExplorerError.to_wire` gave; trusts nothing in ``data``.
 
@@ -146,6 +155,8 @@ def error_from_wire(data: object) -> ExplorerError:
         raise RecordError("record.error", reason="kind, code or params is wrong")
     if not all(isinstance(name, str) and _is_param(value) for name, value in params.items()):
         raise RecordError("record.error", reason="a parameter is wrong")
+    if kind is KernelError and not _are_kernel_params(params):
+        raise RecordError("record.error", reason="a parameter of the kernel's is wrong")
     try:
         return kind(code, **params)
     except TypeError as wrong:

@@ -35,6 +35,21 @@ def show_name(name: bytes) -> str:
     return "".join(map(_show_character, text))
 
 
+def show_text(text: str) -> str:
+    """Text that another process made, as it is safe to show; line breaks stay.
+
+    What :func:`show_name` made stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one == "\n" else _show_character(one) for one in text)
+
+
 def is_entry_name(name: bytes) -> bool:
     """Whether a directory entry may have this name: not empty, not ``.`` or ``..``, no ``/``."""
     return bool(name) and b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+
+
+def is_path(path: bytes) -> bool:
+    """Whether it names an entry by itself: absolute, without ``.``, ``..`` and doubled slashes."""
+    return path == b"/" or (path.startswith(b"/") and all(map(is_entry_name, path[1:].split(b"/"))))

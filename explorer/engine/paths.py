@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from explorer.core.entries import FileType
 from explorer.core.errors import RecordError
-from explorer.core.names import is_entry_name
+from explorer.core.names import is_path
 
 if TYPE_CHECKING:
     from explorer.core.entries import Entry
@@ -20,9 +20,7 @@ LINK_LIMIT = 40
 
 def check_path(path: bytes) -> bytes:
     """The path, if it is one of the wire's; raises :exc:`RecordError` if not."""
-    if path != b"/" and not (
-        path.startswith(b"/") and all(map(is_entry_name, path[1:].split(b"/")))
-    ):
+    if not is_path(path):
         raise RecordError("record.message", message="path", reason="a path that cannot be")
     return path
 

@@ -114,7 +114,7 @@ class Source(Closing):
                 directory, name = split_path(path)
                 with self._mount(volume).open_directory(directory) as parent:
                     found = parent.read_xattrs(name)
-                return XattrsRead(tuple(found), tuple(found.values()))
+                return XattrsRead.of(found)
             case ReadRange(volume, path, offset, length):
                 return self._read_range(volume, path, offset, length)
             case Export():

@@ -27,8 +27,7 @@ from PySide6.QtCore import (
     Signal,
 )
 
-from explorer.core.entries import MASK_MODE, MASK_SIZE, FileType, iter_entries
-from explorer.core.errors import RecordError
+from explorer.core.entries import MASK_MODE, MASK_SIZE, FileType
 from explorer.core.names import show_name
 from explorer.models.sorting import iter_sorted, natural_key
 from explorer.models.texts import exact_time_text, mode_text, size_text, time_text
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QIcon
 
     from explorer.client.engine import Call
+    from explorer.core.entries import Entry
     from explorer.core.errors import ExplorerError
     from explorer.models.location import Location
 
@@ -115,9 +115,9 @@ class _Columns:
     def __len__(self) -> int:
         return len(self.names)
 
-    def take(self, records: bytes) -> None:
-        """Appends the entries of one batch; raises :exc:`RecordError` if one breaks the rules."""
-        for entry in iter_entries(records):
+    def take(self, entries: Iterable[Entry]) -> None:
+        """Appends the entries of one batch."""
+        for entry in entries:
             self.names.append(entry.name)
             self.types.append(entry.type)
             self.errors.append(entry.error)
@@ -210,13 +210,7 @@ class DirectoryModel(QAbstractTableModel):
             self.loading_changed.emit(False)
 
     def _take_entries(self, message: Entries) -> None:
-        try:
-            self._columns.take(message.payload)
-        except (RecordError, OverflowError) as error:
-            # The engine sends what cannot be: show nothing that it said.
-            self.clear()
-            damaged = RecordError("record.entry", reason=str(error))
-            self.failed.emit(error if isinstance(error, RecordError) else damaged)
+        self._columns.take(message.entries)
 
     def _take_end(self, _message: Listed) -> None:
         self._call = None

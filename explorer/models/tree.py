@@ -20,8 +20,7 @@ from PySide6.QtCore import (
     Signal,
 )
 
-from explorer.core.entries import FileType, iter_entries
-from explorer.core.errors import RecordError
+from explorer.core.entries import FileType
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.core.volume import DISK, FREE, PARTITION, SUBVOLUME
@@ -325,16 +324,9 @@ class FolderTreeModel(QAbstractItemModel):
         names: list[bytes] = []
 
         def take(message: Entries) -> None:
-            try:
-                names.extend(
-                    entry.name
-                    for entry in iter_entries(message.payload)
-                    if entry.type == FileType.DIRECTORY
-                )
-            except RecordError as error:
-                if node.call is not None:
-                    node.call.drop()
-                fail(error)
+            names.extend(
+                entry.name for entry in message.entries if entry.type == FileType.DIRECTORY
+            )
 
         def end(_reply: Listed) -> None:
             node.call = None

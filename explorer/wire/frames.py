@@ -19,7 +19,7 @@ from explorer.wire.messages import MESSAGES, Message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Changed with every change of a message; the two ends must agree."""
 
 EXIT_PROTOCOL = 65
@@ -37,7 +37,6 @@ HEADER = Struct("<2sBBIII")
 
 FIELDS_LIMIT = 1 << 20
 PAYLOAD_LIMIT = 4 << 20
-REQUEST_LIMIT = (1 << 32) - 1
 
 _NUMBERS = {kind: number for number, kind in MESSAGES.items()}
 
@@ -71,7 +70,15 @@ class FrameReader:
 
     def feed(self, piece: bytes | bytearray | memoryview) -> None:
         """Takes the next bytes of the pipe."""
+        if self._offset > len(self._buffer) // 2:
+            # Half at a time: moving the rest after every frame would be quadratic.
+            self._compact()
         self._buffer += piece
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that have been fed and belong to frames not yet given."""
+        return len(self._buffer) - self._offset
 
     def next_frame(self) -> Frame | None:
         """The next frame, or None until more bytes come.
@@ -81,7 +88,6 @@ class FrameReader:
         start = self._offset
         available = len(self._buffer) - start
         if available < HEADER.size:
-            self._compact()
             return None
         magic, version, number, request, fields_size, payload_size = HEADER.unpack_from(
             self._buffer, start
@@ -96,7 +102,6 @@ class FrameReader:
         if kind is None:
             raise RecordError("record.frame", reason=f"message number {number}")
         if available < HEADER.size + fields_size + payload_size:
-            self._compact()
             return None
         fields_at = start + HEADER.size
         payload_at = fields_at + fields_size
@@ -115,7 +120,5 @@ class FrameReader:
             yield frame
 
     def _compact(self) -> None:
-        # Only between bursts: moving the rest after every frame would be quadratic.
-        if self._offset:
-            del self._buffer[: self._offset]
-            self._offset = 0
+        del self._buffer[: self._offset]
+        self._offset = 0

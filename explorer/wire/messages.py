@@ -7,17 +7,49 @@ reply (:data:`REPLIES`), or :class:`Failed`. Volumes are named by their number, 
 path from the volume's root: bytes, absolute, without ``.``, ``..`` and doubled slashes. A path's
 last part is not followed when it is a link; only :class:`Resolve` does that, and no link leaves
 its volume.
+
+A field's type says what it may hold (:mod:`explorer.wire.limits`). What must hold between fields is
+checked by a message's ``check``, what an answer must be by its ``check_answer``, given the request;
+both raise :exc:`ValueError`. Both ends check what they send and what they receive.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Annotated
 
 # Read at run time: a field's annotation says how it is decoded.
-from explorer.core.entries import Entry  # noqa: TC001
+from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExplorerError  # noqa: TC001
 from explorer.core.views import View
 from explorer.core.volume import Volume  # noqa: TC001
+from explorer.wire.limits import (
+    AtMost,
+    Between,
+    Count,
+    HostPath,
+    Line,
+    LinkTarget,
+    Name,
+    OneOf,
+    Path,
+    RequestNumber,
+    TypedPath,
+    VolumeNumber,
+    Word,
+    XattrName,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RANGE_LIMIT = 1 << 20
+"""Bytes of a file that are read at once."""
+LINKS_LIMIT = 512
+EXPORT_LIMIT = 100_000
+VOLUMES_LIMIT = 4096
+XATTRS_LIMIT = 1 << 16
 
 # ---- From the engine, without being asked ---------------------------------
 
@@ -26,7 +58,7 @@ from explorer.core.volume import Volume  # noqa: TC001
 class Ready:
     """The first frame of every engine, in request 0: it may be asked now."""
 
-    version: str
+    version: Word
     """Of the program; the window refuses an engine of another one."""
 
 
@@ -40,18 +72,18 @@ class OpenSource:
     The first request, and once only: an engine has one source.
     """
 
-    paths: tuple[bytes, ...]
+    paths: Annotated[tuple[HostPath, ...], AtMost(1024)]
     """Of the host; several are images whose volumes belong together."""
-    format: str = ""
+    format: Word = ""
     """The format to take it as; empty for the one it has. An empty text below means none, too."""
     snapshot: str = ""
     member: str = ""
-    inside: tuple[str, ...] = ()
+    inside: Annotated[tuple[str, ...], AtMost(64)] = ()
     """Images within, as ``VOLUME:PATH``; see :class:`explorer.volumes.source.Wanted`."""
-    allowed: tuple[bytes, ...] = ()
+    allowed: Annotated[tuple[HostPath, ...], AtMost(1024)] = ()
     """Folders whose files the image may name, besides its own."""
-    view: str = View.AUTO.value
-    passphrases: tuple[bytes, ...] = field(default=(), repr=False)
+    view: Annotated[str, OneOf(frozenset(view.value for view in View))] = View.AUTO.value
+    passphrases: Annotated[tuple[bytes, ...], AtMost(64)] = field(default=(), repr=False)
     """Tried for whatever is encrypted on the way."""
 
 
@@ -59,7 +91,7 @@ class OpenSource:
 class Unlock:
     """Open an encrypted volume: answered by :class:`VolumesFound`."""
 
-    volume: int
+    volume: VolumeNumber
     passphrase: bytes = field(repr=False)
 
 
@@ -67,7 +99,7 @@ class Unlock:
 class FindSubvolumes:
     """Look for subvolumes and snapshots: answered by :class:`VolumesFound`."""
 
-    volume: int
+    volume: VolumeNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +109,23 @@ class OpenVolume:
     Every request that names a volume mounts it too.
     """
 
-    volume: int
+    volume: VolumeNumber
 
 
 @dataclass(frozen=True, slots=True)
 class ListDirectory:
     """Read a directory: :class:`Entries` as they are read, then :class:`Listed`."""
 
-    volume: int
-    path: bytes
+    volume: VolumeNumber
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class ReadEntry:
     """Stat one entry, a link itself: answered by :class:`EntryRead`."""
 
-    volume: int
-    path: bytes
+    volume: VolumeNumber
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +136,37 @@ class Resolve:
     by itself.
     """
 
-    volume: int
-    path: bytes
+    volume: VolumeNumber
+    path: TypedPath
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLinks:
     """Read where links of one directory point: answered by :class:`LinksRead`."""
 
-    volume: int
-    path: bytes
+    volume: VolumeNumber
+    path: Path
     """Of the directory."""
-    names: tuple[bytes, ...]
-    """At most :data:`LINKS_LIMIT`."""
+    names: Annotated[tuple[Name, ...], AtMost(LINKS_LIMIT)]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadXattrs:
     """Read an entry's extended attributes: answered by :class:`XattrsRead`."""
 
-    volume: int
-    path: bytes
+    volume: VolumeNumber
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRange:
     """Read a piece of a file: answered by :class:`RangeRead`, shorter only at the file's end."""
 
-    volume: int
-    path: bytes
-    offset: int
-    length: int
-    """Bytes, at most :data:`RANGE_LIMIT`."""
+    volume: VolumeNumber
+    path: Path
+    offset: Count
+    length: Annotated[int, Between(0, RANGE_LIMIT)]
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +177,10 @@ class Export:
     :class:`Exported`.
     """
 
-    volume: int
-    paths: tuple[bytes, ...]
-    """At most :data:`EXPORT_LIMIT`; the root stands for all that is in it."""
-    destination: bytes
+    volume: VolumeNumber
+    paths: Annotated[tuple[Path, ...], AtMost(EXPORT_LIMIT)]
+    """The root stands for all that is in it."""
+    destination: HostPath
     """A folder of the host that exists."""
     replace: bool
     """Replace files that exist; otherwise they are reported and left. Folders are merged with."""
@@ -164,7 +195,7 @@ class ReadCounters:
 class ReadLog:
     """Read the kernel's log: answered by :class:`LogRead`."""
 
-    position: int
+    position: Count
     """Bytes since boot; 0 for the oldest that is kept."""
 
 
@@ -172,7 +203,7 @@ class ReadLog:
 class Cancel:
     """End a request early. Itself unanswered; the request ends by ``Failed(request.cancelled)``."""
 
-    target: int
+    target: RequestNumber
     """The request's number; one that has ended is no error."""
 
 
@@ -186,25 +217,44 @@ class Entries:
     payload: bytes
     """Records as the kernel library packed them; see :func:`explorer.core.entries.iter_entries`."""
 
+    _entries: tuple[Entry, ...] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The records, decoded once; raises :exc:`RecordError` when one breaks a rule."""
+        if self._entries is None:
+            object.__setattr__(self, "_entries", tuple(iter_entries(self.payload)))
+        return self._entries or ()
+
+    def check_answer(self, request: ListDirectory) -> None:  # noqa: ARG002 - of whatever folder
+        """Each record is an entry of one folder, not of a walk."""
+        if any(entry.depth or not entry.name for entry in self.entries):
+            raise ValueError("a record of a walk")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far an export is."""
 
-    entries: int
+    entries: Count
     """Done or failed."""
-    written: int
+    written: Count
     """Bytes of file data."""
-    errors: int
+    errors: Count
 
 
 @dataclass(frozen=True, slots=True)
 class EntryFailed:
     """An entry that an export could not keep whole."""
 
-    path: bytes
+    path: Path
     """From the volume's root."""
     error: ExplorerError
+
+    def check_answer(self, request: Export) -> None:
+        """Only what was asked for can fail."""
+        if not any(_is_below(self.path, path) for path in request.paths):
+            raise ValueError("a path that was not asked for")
 
 
 # ---- Ends of an answer -----------------------------------------------------
@@ -221,39 +271,47 @@ class Failed:
 class SourceOpened:
     """What the source is."""
 
-    size: int
+    size: Count
     """Bytes, of the disk that the image holds."""
-    format: str
+    format: Word
     """Name of the image format."""
-    kernel: str
+    kernel: Word
     """Release of the Linux inside."""
-    boot_ns: int
+    boot_ns: Count
     """Nanoseconds that booting it took."""
-    volumes: tuple[Volume, ...]
-    facts: tuple[str, ...]
+    volumes: Annotated[tuple[Volume, ...], AtMost(VOLUMES_LIMIT)]
+    facts: Annotated[tuple[Line, ...], AtMost(4096)]
     """What the image's format tells of it, a line each."""
+
+    def check(self) -> None:
+        """Each volume has a number of its own."""
+        _check_numbers(self.volumes)
 
 
 @dataclass(frozen=True, slots=True)
 class VolumesFound:
     """All volumes of the source as they are known now."""
 
-    volumes: tuple[Volume, ...]
+    volumes: Annotated[tuple[Volume, ...], AtMost(VOLUMES_LIMIT)]
+
+    def check(self) -> None:
+        """Each volume has a number of its own."""
+        _check_numbers(self.volumes)
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeOpened:
     """A mounted volume."""
 
-    type: str
+    type: Word
     """The file system, as the kernel names it."""
     recovered: bool
     """Whether the file system put something in order, in memory: replayed its journal, say."""
     as_stored: bool
     """Whether it could only be opened without that; the newest changes may be missing."""
-    size: int
+    size: Count
     """Bytes."""
-    free: int
+    free: Count
     """Bytes."""
 
 
@@ -266,25 +324,62 @@ class Listed:
 class EntryRead:
     """One entry."""
 
-    path: bytes
+    path: Path
     """Of the entry itself, links resolved when that was asked."""
     entry: Entry
     """Its name is the last component of ``path``, empty for the root."""
+
+    def check(self) -> None:
+        """The entry is the one that the path names."""
+        if self.entry.name != self.path.rpartition(b"/")[2]:
+            raise ValueError("another name than its path's")
+
+    def check_answer(self, request: ReadEntry | Resolve) -> None:
+        """It is the entry that was asked for; where links lead is the engine's to tell."""
+        if isinstance(request, ReadEntry) and self.path != request.path:
+            raise ValueError("another path than asked for")
 
 
 @dataclass(frozen=True, slots=True)
 class LinksRead:
     """Where links point, in the order asked; None for one that cannot be read."""
 
-    targets: tuple[bytes | None, ...]
+    targets: Annotated[tuple[LinkTarget | None, ...], AtMost(LINKS_LIMIT)]
+
+    def check_answer(self, request: ReadLinks) -> None:
+        """There are as many as were asked for."""
+        if len(self.targets) != len(request.names):
+            raise ValueError("another number than asked for")
 
 
 @dataclass(frozen=True, slots=True)
 class XattrsRead:
     """Names and values, in the file system's order."""
 
-    names: tuple[bytes, ...]
-    values: tuple[bytes, ...]
+    names: Annotated[tuple[XattrName, ...], AtMost(XATTRS_LIMIT)]
+    ends: Annotated[tuple[Count, ...], AtMost(XATTRS_LIMIT)]
+    """Where in the payload each value ends, which is where the next one begins."""
+    payload: bytes = b""
+
+    @classmethod
+    def of(cls, found: Mapping[bytes, bytes]) -> XattrsRead:
+        """The message about attributes."""
+        ends = tuple(accumulate(map(len, found.values())))
+        return cls(tuple(found), ends, b"".join(found.values()))
+
+    @property
+    def values(self) -> tuple[bytes, ...]:
+        """As many as names."""
+        return tuple(self.payload[start:end] for start, end in pairwise((0, *self.ends)))
+
+    def check(self) -> None:
+        """Names and values belong together, and the values are the payload."""
+        if len(self.names) != len(self.ends):
+            raise ValueError("not as many values as names")
+        if any(start > end for start, end in pairwise((0, *self.ends, len(self.payload)))):
+            raise ValueError("values that are not in order")
+        if (self.ends[-1] if self.ends else 0) != len(self.payload):
+            raise ValueError("bytes that are no value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,26 +388,31 @@ class RangeRead:
 
     payload: bytes
 
+    def check_answer(self, request: ReadRange) -> None:
+        """It is no more than was asked for."""
+        if len(self.payload) > request.length:
+            raise ValueError("more bytes than asked for")
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     """The export ended; what failed was reported on the way."""
 
-    entries: int
-    written: int
-    errors: int
+    entries: Count
+    written: Count
+    errors: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
     """Of the source's disk, since it was opened."""
 
-    read_requests: int
-    read_bytes: int
-    written_bytes: int
+    read_requests: Count
+    read_bytes: Count
+    written_bytes: Count
     """To the source itself: 0, or the program is broken."""
-    refused_writes: int
-    overlay_bytes: int
+    refused_writes: Count
+    overlay_bytes: Count
     """Held in memory instead of being written."""
 
 
@@ -320,9 +420,24 @@ class Counters:
 class LogRead:
     """Some of the kernel's log; empty when there is no more yet."""
 
-    position: int
+    position: Count
     """Where the next read goes on."""
     payload: bytes
+
+    def check_answer(self, request: ReadLog) -> None:
+        """It goes on from where it was asked to, or from later."""
+        if self.position < request.position + len(self.payload):
+            raise ValueError("a position before its own bytes")
+
+
+def _is_below(path: bytes, top: bytes) -> bool:
+    """Whether a path is another one, or of something in it."""
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
+def _check_numbers(volumes: tuple[Volume, ...]) -> None:
+    if len({volume.number for volume in volumes}) != len(volumes):
+        raise ValueError("two volumes of one number")
 
 
 Request = (
@@ -413,6 +528,6 @@ PARTS: dict[type[Request], tuple[type[Part], ...]] = {
 }
 """The parts that come before it."""
 
-RANGE_LIMIT = 1 << 20
-LINKS_LIMIT = 1024
-EXPORT_LIMIT = 100_000
+BULK: frozenset[type[Request]] = frozenset({Export})
+"""Requests that take their time: whatever else is asked goes before them, and they are answered one
+after the other."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import types
+import typing
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.core.entries import Entry
 from explorer.core.errors import ExplorerError, KernelError, RecordError, VolumeError
-from explorer.core.volume import Volume
-from explorer.wire import messages
-from explorer.wire.fields import to_fields
+from explorer.core.names import show_text
+from explorer.core.volume import KINDS, Volume
+from explorer.wire import fields as wire_fields
+from explorer.wire import limits, messages
+from explorer.wire.fields import check_answer, to_fields
 from explorer.wire.frames import (
     FIELDS_LIMIT,
     HEADER,
@@ -27,34 +31,109 @@ from explorer.wire.frames import (
     FrameReader,
     encode,
 )
-from explorer.wire.messages import MESSAGES, Message
+from explorer.wire.messages import BULK, MESSAGES, PARTS, REPLIES, Message
+from tests.unit.test_entries import NAMES, SAMPLE, entries, pack
+
+if typing.TYPE_CHECKING:
+    from explorer.core.entries import Entry
 
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
-ENTRIES = st.builds(
-    Entry,
-    st.binary(max_size=255),
-    *(INTEGERS for _ in Entry._fields[1:-4]),
-    *(st.none() | INTEGERS for _ in range(4)),
-)
-VOLUMES = st.builds(Volume, number=st.integers(0, 200), start=st.integers(0), size=st.integers(0))
+SAFE_TEXTS = st.text().filter(lambda text: show_text(text) == text)
+LINES = SAFE_TEXTS.filter(lambda text: "\n" not in text)
+PATHS = st.lists(NAMES, max_size=4).map(lambda names: b"/" + b"/".join(names))
 ERRORS = st.one_of(
-    st.builds(VolumeError, st.text(), name=st.text(), count=INTEGERS, log=st.lists(st.text())),
-    st.builds(KernelError, errno=st.integers(1, 200), name=st.text(), call=st.text()),
+    st.builds(VolumeError, SAFE_TEXTS, name=SAFE_TEXTS, n=INTEGERS, log=st.lists(SAFE_TEXTS)),
+    st.builds(
+        KernelError, errno=st.integers(1, 200), name=SAFE_TEXTS, call=SAFE_TEXTS, path=SAFE_TEXTS
+    ),
+)
+VOLUMES = st.builds(
+    Volume,
+    number=st.integers(0, limits.VOLUME_LIMIT - 1),
+    start=st.integers(0, 2**63 - 1),
+    size=st.integers(0, 2**63 - 1),
+    parent=st.integers(-1, limits.VOLUME_LIMIT - 1),
+    kind=st.sampled_from(KINDS),
+    **dict.fromkeys(("content", "title", "label", "uuid", "name", "type", "note"), SAFE_TEXTS),
 )
 
-st.register_type_strategy(Entry, ENTRIES)
-st.register_type_strategy(Volume, VOLUMES)
-st.register_type_strategy(ExplorerError, ERRORS)
-st.register_type_strategy(int, INTEGERS)
+PLAIN: dict[object, st.SearchStrategy[object]] = {
+    bytes: st.binary(max_size=300),
+    str: st.text(),
+    int: INTEGERS,
+    bool: st.booleans(),
+    Volume: VOLUMES,
+    ExplorerError: ERRORS,
+    limits.check_name: NAMES,
+    limits.check_xattr_name: st.binary(min_size=1).map(lambda name: name.replace(b"\0", b"0")),
+    limits.check_path: PATHS,
+    limits.check_typed_path: st.binary().map(lambda path: b"/" + path.replace(b"\0", b".")),
+    limits.check_host_path: st.binary(min_size=1).map(lambda path: path.replace(b"\0", b"/")),
+    limits.check_target: st.binary().map(lambda path: path.replace(b"\0", b"/")),
+    limits.check_line: LINES.map(lambda text: text[:255]),
+}
 
-MESSAGE = st.one_of([st.from_type(kind) for kind in MESSAGES.values()])
-FRAMES = st.lists(st.tuples(st.integers(0, 2**32 - 1), MESSAGE), max_size=5)
+
+def values(hint: object) -> st.SearchStrategy[object]:
+    """Whatever a field of this type may hold."""
+    if typing.get_origin(hint) is typing.Annotated:
+        inner, *rules = typing.get_args(hint)
+        for rule in rules:
+            if isinstance(rule, limits.Between):
+                return st.integers(rule.least, rule.most)
+            if isinstance(rule, limits.OneOf):
+                return st.sampled_from(sorted(rule.words))
+            if rule in PLAIN:
+                return PLAIN[rule]
+        return values(inner)
+    if typing.get_origin(hint) is tuple:
+        return st.lists(values(typing.get_args(hint)[0]), max_size=5).map(tuple)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (inner,) = (part for part in typing.get_args(hint) if part is not type(None))
+        return st.none() | values(inner)
+    return PLAIN[hint]
+
+
+def messages_of(kind: type[Message]) -> st.SearchStrategy[Any]:
+    """Whatever messages of a class there may be."""
+    if kind is messages.EntryRead:
+        return st.builds(_entry_read, PATHS, entries())
+    if kind is messages.XattrsRead:
+        names: st.SearchStrategy[Any] = values(limits.XattrName)
+        return st.dictionaries(names, st.binary(), max_size=4).map(messages.XattrsRead.of)
+    if kind is messages.Entries:
+        records = st.lists(entries().map(pack), max_size=3).map(b"".join)
+        return st.builds(messages.Entries, records)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    some = st.builds(kind, **{f.name: values(hints[f.name]) for f in dataclasses.fields(kind)})
+    if kind in (messages.SourceOpened, messages.VolumesFound):
+        return some.map(_with_numbers)
+    return some
+
+
+def _entry_read(path: bytes, entry: Entry) -> messages.EntryRead:
+    return messages.EntryRead(path, entry._replace(name=path.rpartition(b"/")[2]))
+
+
+def _with_numbers(message: Any) -> Message:  # noqa: ANN401 - of two classes
+    """Each volume with another number."""
+    volumes = tuple(
+        dataclasses.replace(volume, number=number) for number, volume in enumerate(message.volumes)
+    )
+    result: Message = dataclasses.replace(message, volumes=volumes)
+    return result
+
+
+MESSAGE = st.one_of([messages_of(kind) for kind in MESSAGES.values()])
+FRAMES = st.lists(st.tuples(st.integers(0, limits.REQUEST_LIMIT), MESSAGE), max_size=5)
 
 
 def comparable(message: Message) -> tuple[type, dict[str, object]]:
     """A message with its errors as data: exceptions compare by identity."""
     values: dict[str, object] = {}
     for field in dataclasses.fields(message):
+        if not field.init:
+            continue
         value = getattr(message, field.name)
         values[field.name] = value.to_wire() if isinstance(value, ExplorerError) else value
     return type(message), values
@@ -117,12 +196,13 @@ def frame_of(message: type[Message], fields: object, payload: bytes = b"") -> by
         (frame_of(messages.Cancel, {}), "not its fields"),
         (frame_of(messages.Cancel, {"target": 1, "more": 1}), "not its fields"),
         (frame_of(messages.Cancel, {"target": True}), "a bool where a int belongs"),
-        (frame_of(messages.Cancel, {"target": 1 << 64}), "beyond 64 bits"),
+        (frame_of(messages.Cancel, {"target": 1 << 64}), "not between"),
+        (frame_of(messages.Cancel, {"target": 0}), "not between"),
         (frame_of(messages.Cancel, {"target": 1}, b"x"), "a payload where none belongs"),
-        (frame_of(messages.Entries, {"payload": "x"}), "not its fields"),
+        (frame_of(messages.Entries, {"payload": "x"}), "a payload where none belongs"),
         (
             frame_of(
-                messages.OpenSource, {**to_json(messages.OpenSource((b"",))), "paths": ["\u0100"]}
+                messages.OpenSource, {**to_json(messages.OpenSource((b"a",))), "paths": ["\u0100"]}
             ),
             "latin-1",
         ),
@@ -135,6 +215,175 @@ def test_what_breaks_the_protocol_is_refused(stream: bytes, reason: str) -> None
     with pytest.raises(RecordError) as caught:
         reader.next_frame()
     assert reason in str(caught.value)
+
+
+@given(FRAMES, st.binary(max_size=200), st.data())
+def test_what_is_cut_or_mixed_gives_a_typed_error_or_messages(
+    frames: list[tuple[int, Message]], garbage: bytes, data: st.DataObject
+) -> None:
+    stream = join(frames)
+    cut = data.draw(st.integers(0, len(stream)))
+    again = data.draw(st.integers(0, len(stream)))
+    reader = FrameReader()
+    with contextlib.suppress(RecordError):
+        for piece in (stream[:cut], garbage, stream[again:]):
+            reader.feed(piece)
+            assert all(isinstance(frame, Frame) for frame in reader)
+            assert reader.waiting <= len(stream) + len(garbage) + len(stream)
+
+
+@given(
+    st.recursive(st.none() | st.booleans() | INTEGERS | st.floats() | st.text(), st.lists),
+    st.data(),
+)
+def test_any_json_as_any_field_is_refused_or_right(value: object, data: st.DataObject) -> None:
+    message = data.draw(MESSAGE)
+    fields = to_json(message)
+    payload = getattr(message, "payload", b"")
+    if fields:
+        place: Any = fields
+        key: Any = data.draw(st.sampled_from(sorted(fields)))
+        # Somewhere within, as often as at the top.
+        while isinstance(place[key], (list, dict)) and place[key] and data.draw(st.booleans()):
+            place = place[key]
+            keys = range(len(place)) if isinstance(place, list) else sorted(place)
+            key = data.draw(st.sampled_from(keys))
+        place[key] = value
+    reader = FrameReader()
+    reader.feed(frame_of(type(message), fields, payload))
+    with contextlib.suppress(RecordError):
+        frame = reader.next_frame()
+        assert frame is not None
+        # What is believed can be sent on.
+        encode(1, frame.message)
+
+
+LONG = b"x" * (limits.PATH_LIMIT + 1)
+VOLUME = Volume(1, 0, 0, "", "", "", "", mountable=False)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *(
+            messages.ListDirectory(0, path)
+            for path in (b"", b"a", b"//", b"/a/", b"/./a", b"/a\0b")
+        ),
+        *(messages.ReadEntry(0, path) for path in (b"/..", b"/a/../b", b"/" + LONG)),
+        messages.Resolve(0, b"relative"),
+        messages.Resolve(0, b"/a\0"),
+        messages.OpenVolume(-1),
+        messages.OpenVolume(limits.VOLUME_LIMIT),
+        messages.ReadLinks(0, b"/", (b"a/b",)),
+        messages.ReadLinks(0, b"/", (b"",)),
+        messages.ReadLinks(0, b"/", (b"x",) * (messages.LINKS_LIMIT + 1)),
+        messages.ReadRange(0, b"/a", -1, 1),
+        messages.ReadRange(0, b"/a", 1 << 63, 1),
+        messages.ReadRange(0, b"/a", 0, messages.RANGE_LIMIT + 1),
+        messages.ReadLog(-1),
+        messages.OpenSource((b"a\0",)),
+        messages.OpenSource((b"a",), view="another"),
+        messages.OpenSource((b"a",), passphrases=(b"x",) * 65),
+        messages.Cancel(0),
+        messages.Ready("1\n"),
+        messages.Ready("x" * 256),
+        messages.VolumesFound((VOLUME, VOLUME)),
+        messages.VolumesFound((dataclasses.replace(VOLUME, number=limits.VOLUME_LIMIT),)),
+        messages.VolumesFound((dataclasses.replace(VOLUME, size=1 << 63),)),
+        messages.VolumesFound((dataclasses.replace(VOLUME, label="x" * (limits.TEXT_LIMIT + 1)),)),
+        messages.XattrsRead((b"user.a",), (), b""),
+        messages.XattrsRead((b"user.a",), (1,), b""),
+        messages.XattrsRead((b"user.a", b"user.b"), (2, 1), b"x"),
+        messages.XattrsRead((b"",), (0,), b""),
+        messages.EntryRead(b"/a", SAMPLE._replace(name=b"b")),
+        messages.EntryRead(b"/a", SAMPLE._replace(name=b"a", mode=1 << 16)),
+        messages.EntryRead(b"/a", SAMPLE._replace(name=b"a", error=1)),
+        messages.EntryRead(b"/a", SAMPLE._replace(name=b"a", modify_ns=1 << 100)),
+        messages.Failed(ExplorerError("x", text="x" * (limits.TEXT_LIMIT + 1))),
+        messages.Failed(ExplorerError("x", number=1 << 64)),
+        messages.Failed(ExplorerError("x", **{f"p{number}": 1 for number in range(65)})),
+        messages.Counters(-1, 0, 0, 0, 0),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_no_end_sends_or_takes_what_breaks_a_limit(
+    message: Message, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RecordError):
+        encode(1, message)
+    # An end that checks nothing sends it all the same.
+    with monkeypatch.context() as patch:
+        for name in ("_check_whole", "_fields_of"):
+            patch.setattr(wire_fields, name, UNCHECKED[name])
+        stream = b"".join(encode(1, message))
+    reader = FrameReader()
+    reader.feed(stream)
+    with pytest.raises(RecordError):
+        reader.next_frame()
+
+
+UNCHECKED = {
+    "_check_whole": lambda _message: None,
+    "_fields_of": lambda kind: {
+        name: one._replace(check=lambda _value: None)
+        for name, one in wire_fields._fields(kind).items()
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (messages.ReadRange(0, b"/a", 0, 5), messages.RangeRead(b"123456")),
+        (messages.ReadLinks(0, b"/", (b"a", b"b")), messages.LinksRead((b"x",))),
+        (messages.ReadEntry(0, b"/a"), messages.EntryRead(b"/b", SAMPLE._replace(name=b"b"))),
+        (messages.ReadLog(10), messages.LogRead(10, b"x")),
+        (messages.ListDirectory(0, b"/"), messages.Entries(b"x" * 160)),
+        (messages.ListDirectory(0, b"/"), messages.Entries(pack(SAMPLE))),
+        (
+            messages.ListDirectory(0, b"/"),
+            messages.Entries(pack(SAMPLE._replace(name=b"..", depth=0))),
+        ),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_an_answer_must_be_one_to_what_was_asked(request_: Message, answer: Message) -> None:
+    with pytest.raises(RecordError):
+        check_answer(request_, answer)
+
+
+def test_an_answer_to_what_was_asked_is_taken() -> None:
+    entry = SAMPLE._replace(depth=0)
+    entries_read = messages.Entries(pack(entry) * 2)
+    check_answer(messages.ListDirectory(0, b"/"), entries_read)
+    assert entries_read.entries == (entry, entry)
+    check_answer(messages.ReadRange(0, b"/a", 0, 5), messages.RangeRead(b"12345"))
+    check_answer(messages.ReadLinks(0, b"/", (b"a",)), messages.LinksRead((None,)))
+
+
+def test_texts_of_errors_and_volumes_are_made_safe_to_show() -> None:
+    reader = FrameReader()
+    error = VolumeError("volume.missing", wanted="a\x1b[31m\u202e", log=["\x07"])
+    volume = dataclasses.replace(VOLUME, label="\x1b]0;")
+    for message in (messages.Failed(error), messages.VolumesFound((volume,))):
+        reader.feed(b"".join(encode(1, message)))
+    failed, found = (frame.message for frame in reader)
+    assert isinstance(failed, messages.Failed)
+    assert failed.error.params == {"wanted": "a\\x1b[31m\\u202e", "log": ["\\x07"]}
+    assert isinstance(found, messages.VolumesFound)
+    assert found.volumes[0].label == "\\x1b]0;"
+
+
+def test_a_reader_keeps_no_more_than_it_has_not_given() -> None:
+    frame = b"".join(encode(1, messages.LogRead(1 << 17, bytes(1 << 16))))
+    reader = FrameReader()
+    reader.feed(frame)
+    for _ in range(200):
+        # One more than is taken, so that it never waits for bytes.
+        reader.feed(frame)
+        assert reader.next_frame() is not None
+        assert reader.waiting == len(frame)
+        assert len(reader._buffer) <= 4 * len(frame)
 
 
 def test_nesting_without_end_is_refused() -> None:
@@ -150,9 +399,17 @@ def test_a_sender_keeps_the_limits_too() -> None:
     with pytest.raises(RecordError):
         encode(1, messages.Entries(bytes(PAYLOAD_LIMIT + 1)))
     with pytest.raises(RecordError):
-        encode(1, messages.OpenSource((bytes(FIELDS_LIMIT),)))
+        encode(1, messages.OpenSource((b"x" * limits.PATH_LIMIT,) * 17))
 
 
 def test_every_message_has_one_number() -> None:
     assert len(set(MESSAGES.values())) == len(MESSAGES)
     assert all(0 < number < 256 for number in MESSAGES)
+
+
+def test_every_request_is_answered_by_what_exists() -> None:
+    kinds = set(MESSAGES.values())
+    assert set(REPLIES) <= kinds
+    assert set(REPLIES.values()) <= kinds
+    assert set(PARTS) <= set(REPLIES)
+    assert set(REPLIES) >= BULK
