@@ -40,6 +40,19 @@ from explorer.wire.limits import (
     Word,
     XattrName,
 )
+from explorer.wire.writing import (
+    AnswerConflict,
+    Conflict,
+    Continue,
+    EntriesFailed,
+    NamesMapped,
+    Pause,
+    Steering,
+    Write,
+    WriteProgress,
+    WriterPart,
+    Written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -454,8 +467,9 @@ Request = (
     | ReadLog
     | Unlock
     | FindSubvolumes
+    | Write
 )
-Part = Entries | Progress | EntryFailed
+Part = Entries | Progress | EntryFailed | WriterPart
 Reply = (
     SourceOpened
     | VolumeOpened
@@ -468,8 +482,9 @@ Reply = (
     | Counters
     | LogRead
     | VolumesFound
+    | Written
 )
-Message = Ready | Request | Cancel | Part | Reply | Failed
+Message = Ready | Request | Cancel | Steering | Part | Reply | Failed
 
 MESSAGES: dict[int, type[Message]] = {
     1: Ready,
@@ -502,6 +517,15 @@ MESSAGES: dict[int, type[Message]] = {
     28: Unlock,
     29: FindSubvolumes,
     30: VolumesFound,
+    64: Write,
+    65: Pause,
+    66: Continue,
+    67: AnswerConflict,
+    68: WriteProgress,
+    69: EntriesFailed,
+    70: NamesMapped,
+    71: Conflict,
+    72: Written,
 }
 """The number that stands for each class in a frame's header."""
 
@@ -519,15 +543,17 @@ REPLIES: dict[type[Request], type[Reply]] = {
     ReadLog: LogRead,
     Unlock: VolumesFound,
     FindSubvolumes: VolumesFound,
+    Write: Written,
 }
 """The reply that ends each request, unless :class:`Failed` does."""
 
 PARTS: dict[type[Request], tuple[type[Part], ...]] = {
     ListDirectory: (Entries,),
     Export: (Progress, EntryFailed),
+    Write: (WriteProgress, EntriesFailed, NamesMapped, Conflict),
 }
 """The parts that come before it."""
 
-BULK: frozenset[type[Request]] = frozenset({Export})
+BULK: frozenset[type[Request]] = frozenset({Export, Write})
 """Requests that take their time: whatever else is asked goes before them, and they are answered one
 after the other."""

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explorer.core.entries import Entry
 from explorer.core.errors import ExplorerError, KernelError, RecordError, VolumeError
 from explorer.core.names import show_text
 from explorer.core.volume import KINDS, Volume
 from explorer.wire import fields as wire_fields
-from explorer.wire import limits, messages
+from explorer.wire import limits, messages, writing
 from explorer.wire.fields import check_answer, to_fields
 from explorer.wire.frames import (
     FIELDS_LIMIT,
@@ -33,9 +34,6 @@ from explorer.wire.frames import (
 )
 from explorer.wire.messages import BULK, MESSAGES, PARTS, REPLIES, Message
 from tests.unit.test_entries import NAMES, SAMPLE, entries, pack
-
-if typing.TYPE_CHECKING:
-    from explorer.core.entries import Entry
 
 INTEGERS = st.integers(-(2**63), 2**64 - 1)
 SAFE_TEXTS = st.text().filter(lambda text: show_text(text) == text)
@@ -64,6 +62,7 @@ PLAIN: dict[object, st.SearchStrategy[object]] = {
     bool: st.booleans(),
     Volume: VOLUMES,
     ExplorerError: ERRORS,
+    Entry: entries(),
     limits.check_name: NAMES,
     limits.check_xattr_name: st.binary(min_size=1).map(lambda name: name.replace(b"\0", b"0")),
     limits.check_path: PATHS,
@@ -104,11 +103,50 @@ def messages_of(kind: type[Message]) -> st.SearchStrategy[Any]:
     if kind is messages.Entries:
         records = st.lists(entries().map(pack), max_size=3).map(b"".join)
         return st.builds(messages.Entries, records)
+    if kind in WRITER:
+        return WRITER[kind]
     hints = typing.get_type_hints(kind, include_extras=True)
     some = st.builds(kind, **{f.name: values(hints[f.name]) for f in dataclasses.fields(kind)})
     if kind in (messages.SourceOpened, messages.VolumesFound):
         return some.map(_with_numbers)
     return some
+
+
+def written(copied: int, damaged: int, skipped: dict[str, int], failed: int) -> writing.Written:
+    """Accounts that add up, the sizes made of them."""
+    seen = copied + damaged + failed + sum(skipped.values()) + copied
+    numbers = (tuple(skipped), tuple(skipped.values()), failed, copied)
+    return writing.Written(
+        seen, copied, damaged, *numbers, seen * 3, copied, damaged, failed, seen, seen == copied
+    )
+
+
+SMALL = st.integers(0, 1 << 50)
+WRITER: dict[type[Message], st.SearchStrategy[Any]] = {
+    writing.Write: st.builds(
+        writing.Write,
+        sink=st.sampled_from(["tar", "zip", "content"]),
+        destination=st.none() | st.binary(min_size=1).map(lambda path: path.replace(b"\0", b"/")),
+        digests=st.sets(st.sampled_from(["md5", "sha256"])).map(tuple),
+        manifest_form=st.sampled_from(["csv", "json"]),
+        source=LINES,
+        owner=st.booleans(),
+        expected=SMALL,
+    ),
+    writing.EntriesFailed: st.lists(st.tuples(PATHS, ERRORS, st.booleans()), max_size=4).map(
+        lambda items: writing.EntriesFailed(
+            tuple(path for path, _error, _damaged in items),
+            tuple(error for _path, error, _damaged in items),
+            tuple(damaged for _path, _error, damaged in items),
+        )
+    ),
+    writing.NamesMapped: st.dictionaries(PATHS, NAMES, max_size=4).map(
+        lambda names: writing.NamesMapped(tuple(names), tuple(names.values()))
+    ),
+    writing.Written: st.builds(
+        written, SMALL, SMALL, st.dictionaries(LINES, SMALL, max_size=4), SMALL
+    ),
+}
 
 
 def _entry_read(path: bytes, entry: Entry) -> messages.EntryRead:
