@@ -105,6 +105,8 @@ TEXTS: dict[str, str] = {
     "kernel.load": "{path}: cannot be loaded: {reason}",
     "kernel.ended": "the kernel in this process has ended ({reason}) at {call}{said}",
     # Host
+    "copy.protocol": "what the engine sends makes no sense: {reason}",
+    "copy.engine": "the engine ended before the copy did",
     "export.target": "{path}: cannot be written: {reason}",
     "export.exists": "{path}: exists already",
     "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",

@@ -48,6 +48,112 @@ int lkn_digests_read(struct lkn_digests *digests, uint32_t algorithm,
 void lkn_digests_reset(struct lkn_digests *digests);
 void lkn_digests_close(struct lkn_digests *digests);
 
+/* ---- Confinement ------------------------------------------------------- */
+
+/*
+ * Each gives up something for ever, for all that this process will do.  They
+ * are called in this order, by a process of one thread; -ENOSYS and others say
+ * that this host cannot do it.  Only Linux has them so far.
+ */
+
+/* The process is killed as soon as its parent, by its number, has ended. */
+int lkn_die_with_parent(int parent);
+
+/* No set-user-ID program gives it rights, and it gives up those of root. */
+int lkn_confine_rights(void);
+
+/*
+ * Landlock without a single rule: no file is opened by name, no port bound or
+ * connected, nobody outside is sent a signal.  Returns the version of Landlock,
+ * by which it is known what of that is so.
+ */
+int lkn_confine_files(void);
+
+/*
+ * Memory that can be written and executed can only be executed from now on;
+ * returns how many such regions there were.
+ */
+int lkn_confine_memory(void);
+
+/*
+ * Only the system calls that reading an image takes.  Executable memory can
+ * then be mapped from one descriptor only, the kernel image's (-1: none).
+ */
+int lkn_confine_calls(int image);
+
+/* ---- Streams ----------------------------------------------------------- */
+
+/*
+ * What an engine sends to a writer, by copy_stream.h, where the words used here
+ * stand.  Nothing of it is believed: what breaks a rule of that file ends the
+ * stream by -EPROTO.
+ */
+
+struct lkl_stat; /* of lkl.h */
+struct lkn_stream;
+
+/*
+ * lkn_event.answer: the other side waits for lkn_stream_answer_mode() or
+ * lkn_stream_answer_wanted(), and so does lkn_stream_next().
+ */
+#define LKN_ANSWER_MODE 1
+#define LKN_ANSWER_WANTED 2
+
+/*
+ * A message.  What is pointed to stands in the memory of the stream, until
+ * lkn_stream_next() is called again.
+ */
+struct lkn_event {
+	uint32_t kind; /* enum copy_kind */
+	uint32_t
+	    depth; /* directories that are entered, before ENTER and LEAVE */
+	uint32_t flags; /* of its struct copy_entry */
+	int32_t
+	    error; /* REFUSED, BROKEN, BAD, DONE, FINISH: an errno of Linux */
+	uint32_t operation; /* REFUSED, BROKEN, DONE: enum copy_operation */
+	int32_t file;	 /* EXTENT: a file or block device, to be read only */
+	uint32_t answer; /* 0 or LKN_ANSWER_* */
+	uint32_t name_length;
+	uint64_t number;
+	uint64_t first;
+	uint64_t length; /* of data; HOLE, EXTENT, BAD: of the content; FINISH:
+			    entries; CANDIDATES: how many */
+	uint64_t position;	     /* EXTENT: in the file */
+	const struct lkl_stat *stat; /* NULL but in ENTER, ENTRY, REFUSED */
+	const char *name;	     /* a NUL follows; else NULL */
+	const unsigned char *data;   /* XATTRS; DATA: a part; ENTRY: a target, a
+					NUL follows; else NULL */
+};
+
+/*
+ * Reads from a stream socket, which stays the caller's.  When nothing comes for
+ * some milliseconds, lkn_stream_next() returns -EAGAIN and can be called again;
+ * -1: it waits for ever.
+ */
+int lkn_stream_open(int socket, int patience, struct lkn_stream **stream);
+void lkn_stream_close(struct lkn_stream *stream);
+
+/* All memory that events point into. */
+const unsigned char *lkn_stream_memory(const struct lkn_stream *stream,
+				       size_t *size);
+
+/*
+ * Reads a message: 1; 0 after FINISH; -EPROTO; -ECONNRESET when the other side
+ * ended before it; -EINVAL when an answer is due.
+ */
+int lkn_stream_next(struct lkn_stream *stream, struct lkn_event *event);
+
+/* What -EPROTO means: a text for those who write programs; else NULL. */
+const char *lkn_stream_problem(const struct lkn_stream *stream);
+
+/* Reads the next of the CANDIDATES that came last: 1, or 0 after the last. */
+int lkn_stream_candidate(struct lkn_stream *stream, struct lkn_event *event);
+
+int lkn_stream_answer_mode(struct lkn_stream *stream, uint32_t mode);
+/* One byte, 0 or 1, for each candidate. */
+int lkn_stream_answer_wanted(struct lkn_stream *stream,
+			     const unsigned char *wanted, size_t count);
+
 /* end of declarations */
 
 #ifdef __GNUC__
