@@ -18,16 +18,28 @@ each name followed by a NUL.
 
 exit codes:
   0    done
-  1    some entries could not be read or copied whole, each was reported; compare: they differ
+  1    some entries could not be read or copied whole, each was reported; diff: they differ;
+       verify: a digest is not that of the image
   2    wrong arguments
   3    the image cannot be opened: missing, no rights, empty, of no known format
   4    no such volume, several to choose from, or one that cannot be mounted
   5    the path in the image: missing, of the wrong kind, or not readable
   6    the target on the host cannot be written
   7    the kernel library is missing, or the kernel has ended
+  8    verify: there is nothing to compare the image with
   130  interrupted
   141  the reader of the output went away
 """
+
+ALGORITHMS = ("md5", "sha1", "sha256", "blake2b")
+"""Those of :mod:`explorer.native.digests`, which a parser need not load."""
+
+
+def _digest(text: str) -> bytes:
+    digest = bytes.fromhex(text)
+    if len(digest) not in (16, 20, 32, 64):
+        raise ValueError
+    return digest
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -119,6 +131,40 @@ def make_parser() -> argparse.ArgumentParser:
     cp.add_argument("-r", "-R", dest="recursive", action="store_true", help="folders too")
     cp.add_argument("paths", metavar="PATH", nargs="+")
     cp.add_argument("dest", metavar="DEST")
+
+    hashing = commands.add_parser(
+        "hash",
+        parents=[volume],
+        help="digests of the image: its files as stored, and the disk in it",
+        description="Prints digests of each file that the image is stored in, of all parts of a "
+        "split one, and of the disk that the image presents; each says which bytes it is of. "
+        "With --volume, of the bytes of that volume instead.",
+    )
+    hashing.add_argument(
+        "--algorithm",
+        dest="algorithms",
+        choices=ALGORITHMS,
+        action="append",
+        help="sha256 if none is given; may be repeated",
+    )
+    hashing.add_argument("--only", choices=["stored", "disk"], help="the files, or the disk, alone")
+
+    verify = commands.add_parser(
+        "verify",
+        parents=[source],
+        help="compare the image with digests that are known of it",
+        description="Compares the image with the digests stored in it (E01), with those in files "
+        "beside it (IMAGE.sha256, SHA256SUMS and the like, with md5, sha1 and b2 too), or with "
+        "those given. Ends with 0 when all are right, 1 when one is not, 8 when there are none.",
+    )
+    verify.add_argument(
+        "--expect",
+        metavar="HEX",
+        type=_digest,
+        action="append",
+        default=[],
+        help="a digest of the file, all parts, or the disk, and no others; may be repeated",
+    )
 
     commands.add_parser(
         "self-test", parents=[common], help="boot, open the sample, copy it and compare"

@@ -75,6 +75,10 @@ def _command(name: str) -> Callable[[Namespace], int]:
         from explorer.cli.listing import ls
 
         return ls
+    if name in ("hash", "verify"):
+        from explorer.cli import hashing
+
+        return {"hash": hashing.hash_image, "verify": hashing.verify_image}[name]
     if name == "compare":
         from explorer.cli.compare import compare
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +16,14 @@ from explorer.core.errors import SourceError, host_path, source_error
 from explorer.core.views import View
 from explorer.host.folders import cache_folder
 from explorer.images.opening import Choices
+from explorer.images.registry import open_image
 from explorer.volumes import Source, Wanted
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
 
+    from explorer.images.base import Image
     from explorer.volumes import MountedVolume
 
 KEY_LIMIT = 8 * 1024 * 1024
@@ -98,3 +100,17 @@ def open_volume(arguments: Namespace) -> Iterator[MountedVolume]:
             elif mounted.recovered:
                 print_note("volume.recovered", source.stack.name(volume))
             yield mounted
+
+
+@contextmanager
+def open_images(arguments: Namespace) -> Iterator[tuple[Image, ...]]:
+    """The images that the arguments name; a kernel is booted only for one within another."""
+    if arguments.inside:
+        with open_source(arguments) as source:
+            yield source.stack.images
+        return
+    wanted = _wanted(arguments, _Passphrases(arguments.key_file))
+    with ExitStack() as stack:
+        yield tuple(
+            stack.enter_context(open_image(path, choices=wanted.choices)) for path in wanted.paths
+        )

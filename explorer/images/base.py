@@ -16,6 +16,8 @@ from explorer.images.files import SourceFile
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from explorer.images.files import Origin
+
 Fact = str | int | bool | list[str]
 """Something that a format tells about an image, as ``info`` shows it."""
 
@@ -40,6 +42,8 @@ class Image(Closing):
 
     format: str
     """Name of the format, as in ``raw``."""
+    origin: Origin | None = None
+    """What the source was opened from; None of an image that another one names."""
 
     def __init__(self) -> None:
         self._owned = ExitStack()
@@ -85,6 +89,13 @@ class Image(Closing):
     @property
     def parent(self) -> Image | None:
         """The image that holds what this one does not, if there is one."""
+        return None
+
+    def whole_file(self) -> SourceFile | None:
+        """The file, or joined files, whose bytes are the disk's, one for one; None: there is none.
+
+        It stays this object's: open until :meth:`close`.
+        """
         return None
 
     def plain_file(self) -> int | None:

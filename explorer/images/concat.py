@@ -80,7 +80,7 @@ class JoinedFile(SourceFile):
 
     def __init__(self, files: Sequence[SourceFile], path: str) -> None:
         """Of ``files``, at least one, none empty; they stay whose they are."""
-        self._files = tuple(files)
+        self.files = tuple(files)
         self._parts = Parts([Part(file.size, file) for file in files])
         self._path = path
 
@@ -97,7 +97,7 @@ class JoinedFile(SourceFile):
     @property
     def identity(self) -> Hashable:
         """Those of all files."""
-        identities = tuple(file.identity for file in self._files)
+        identities = tuple(file.identity for file in self.files)
         return None if None in identities else identities
 
     def read_into(self, offset: int, buffer: memoryview) -> None:

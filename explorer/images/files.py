@@ -14,7 +14,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.errors import (
     MissingPart,
@@ -330,3 +330,21 @@ class HostFolder(Folder):
             with suppress(OSError):
                 names += [os.path.abspath(entry.path) for entry in os.scandir(folder)]  # noqa: PTH100 - bytes
         return names
+
+
+class Stored(NamedTuple):
+    """A file that an image is stored in."""
+
+    name: bytes
+    """As it was asked for: from the folder of what names it, or absolute."""
+    file: SourceFile
+
+
+class Origin(NamedTuple):
+    """What an image was opened from."""
+
+    files: tuple[Stored, ...]
+    """All that it is stored in: that which was opened, parts, extents, images behind it. One that
+    joins parts stands behind these. They are closed with the image."""
+    folder: Folder
+    """Where the first of them is."""

@@ -129,6 +129,7 @@ def open_inner(opening: Opening, outer: Image) -> Image:
             open_image=opening.open_image,
             cache=opening.cache,
             chain=chain,
+            files=opening.files,
         )
     )
     opening.stack.callback(inner.close)

@@ -17,6 +17,7 @@ from explorer.core.errors import (
 )
 from explorer.core.names import show_name
 from explorer.images.cache import BlockCache
+from explorer.images.files import Stored
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,6 +76,8 @@ class Opening:
     """Shared by all images of a chain."""
     chain: tuple[Hashable, ...] = ()
     """Identities of the files on the way here."""
+    files: list[Stored] = field(default_factory=list)
+    """What was opened so far for the source as a whole; shared by all images of a chain."""
 
     @property
     def path(self) -> str:
@@ -121,6 +124,7 @@ class Opening:
                 name=name.rpartition(b"/")[2],
                 cache=self.cache,
                 chain=chain,
+                files=self.files,
             )
         )
         self.stack.callback(image.close)
@@ -137,6 +141,7 @@ class Opening:
                     refusal = error
             else:
                 self.stack.callback(file.close)
+                self.files.append(Stored(name, file))
                 return file, folder, name
         if refusal is None:
             raise MissingPart("image.missing-part", path=self.path, role=role, name="")

@@ -50,6 +50,10 @@ class RawImage(Image):
         self.check_range(offset, len(buffer))
         self._file.read_into(offset, buffer)
 
+    def whole_file(self) -> SourceFile | None:
+        """The file."""
+        return self._file
+
     def plain_file(self) -> int | None:
         """The file's descriptor, when the host has one."""
         return self._file.descriptor()

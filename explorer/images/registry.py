@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from explorer.core.errors import UnsupportedFeature
 from explorer.core.urls import is_url, url_name
-from explorer.images.files import Folder, HostFile, HostFolder, SourceFile
+from explorer.images.files import Folder, HostFile, HostFolder, Origin, SourceFile, Stored
 from explorer.images.opening import Choices, Opening
 
 if TYPE_CHECKING:
@@ -316,4 +316,7 @@ def open_file(file: SourceFile, folder: Folder, choices: Choices, name: bytes = 
     """Open a file as an image, which closes it; the way in for files that are not the host's."""
     opening = Opening(file=file, folder=folder, name=name, choices=choices, open_image=open_format)
     opening.stack.callback(file.close)
-    return open_format(opening)
+    opening.files.append(Stored(name, file))
+    image = open_format(opening)
+    image.origin = Origin(tuple(opening.files), folder)
+    return image

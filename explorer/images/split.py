@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from explorer.core.errors import ImageError, MissingPart, SourceError, UnsupportedFeature
 from explorer.core.names import show_name
 from explorer.images.concat import JoinedFile
+from explorer.images.files import Stored
 from explorer.images.inner import open_inner
 from explorer.images.raw import RawImage
 
@@ -59,7 +60,9 @@ def open_split(opening: Opening) -> Image:
         image: Image = RawImage(opening.file)
     else:
         others = [opening.open_file([name], "part") for name in names[1:]]
-        image = SplitImage(JoinedFile([opening.file, *others], opening.path), len(names))
+        joined = JoinedFile([opening.file, *others], opening.path)
+        opening.files.append(Stored(opening.name, joined))
+        image = SplitImage(joined, len(names))
     if opening.choices.format is not None:
         # Whoever names this format means what is in the files as it is.
         return image

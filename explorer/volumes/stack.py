@@ -240,6 +240,14 @@ class Stack(Closing):
         """The partition tables, each after the name of the volume that it divides."""
         return self._tables
 
+    def window(self, volume: Volume) -> Window:
+        """The bytes that a volume presents: an array put together, an encrypted volume opened.
+
+        What the kernel has written, in memory, is in those of volumes on others, and not in those
+        of partitions.
+        """
+        return self._node(volume).window
+
     def facts(self, volume: Volume) -> dict[str, Fact]:
         """What the file system on a volume, or what else is there, tells of itself."""
         node = self._node(volume)
