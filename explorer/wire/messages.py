@@ -200,6 +200,38 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True)
+class Pack:
+    """Send entries, with all below them, to a writer: answered by :class:`Packed`.
+
+    They go through the socket that was handed over under this request's number; what becomes of
+    each of them is for the writer to tell.
+    """
+
+    volume: VolumeNumber
+    paths: Annotated[tuple[Path, ...], AtMost(EXPORT_LIMIT)]
+    """The root stands for all that is in it."""
+    name: Name | None
+    """What the only path's entry is called at the destination; None for its own name."""
+    contents: bool
+    """Whether folders give what is in them, instead of themselves."""
+    follow: bool
+    """Whether links give the file that they lead to, inside the volume."""
+    every_link: bool
+    """Whether each hard link comes with its content, as for a destination that knows none."""
+    holes: bool
+    """Whether what cannot be read of a file becomes a marked hole, instead of failing the file."""
+    extents: bool
+    """Whether ranges of the image's own files may be sent in place of the bytes in them."""
+    plan: bool
+    """Whether only to tell what would be sent."""
+
+    def check(self) -> None:
+        """One name is for one path."""
+        if self.name is not None and len(self.paths) != 1:
+            raise ValueError("a name for several paths")
+
+
+@dataclass(frozen=True, slots=True)
 class ReadCounters:
     """Ask what was done to the source so far: answered by :class:`Counters`."""
 
@@ -417,6 +449,13 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
+class Packed:
+    """All was sent."""
+
+    entries: Count
+
+
+@dataclass(frozen=True, slots=True)
 class Counters:
     """Of the source's disk, since it was opened."""
 
@@ -463,6 +502,7 @@ Request = (
     | ReadXattrs
     | ReadRange
     | Export
+    | Pack
     | ReadCounters
     | ReadLog
     | Unlock
@@ -479,6 +519,7 @@ Reply = (
     | XattrsRead
     | RangeRead
     | Exported
+    | Packed
     | Counters
     | LogRead
     | VolumesFound
@@ -517,6 +558,8 @@ MESSAGES: dict[int, type[Message]] = {
     28: Unlock,
     29: FindSubvolumes,
     30: VolumesFound,
+    31: Pack,
+    32: Packed,
     64: Write,
     65: Pause,
     66: Continue,
@@ -539,6 +582,7 @@ REPLIES: dict[type[Request], type[Reply]] = {
     ReadXattrs: XattrsRead,
     ReadRange: RangeRead,
     Export: Exported,
+    Pack: Packed,
     ReadCounters: Counters,
     ReadLog: LogRead,
     Unlock: VolumesFound,
@@ -554,6 +598,6 @@ PARTS: dict[type[Request], tuple[type[Part], ...]] = {
 }
 """The parts that come before it."""
 
-BULK: frozenset[type[Request]] = frozenset({Export, Write})
+BULK: frozenset[type[Request]] = frozenset({Export, Pack, Write})
 """Requests that take their time: whatever else is asked goes before them, and they are answered one
 after the other."""

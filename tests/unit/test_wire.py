@@ -109,6 +109,8 @@ def messages_of(kind: type[Message]) -> st.SearchStrategy[Any]:
     some = st.builds(kind, **{f.name: values(hints[f.name]) for f in dataclasses.fields(kind)})
     if kind in (messages.SourceOpened, messages.VolumesFound):
         return some.map(_with_numbers)
+    if kind is messages.Pack:
+        return some.map(_with_a_name_for_one)
     return some
 
 
@@ -151,6 +153,11 @@ WRITER: dict[type[Message], st.SearchStrategy[Any]] = {
 
 def _entry_read(path: bytes, entry: Entry) -> messages.EntryRead:
     return messages.EntryRead(path, entry._replace(name=path.rpartition(b"/")[2]))
+
+
+def _with_a_name_for_one(message: Any) -> Message:  # noqa: ANN401 - messages.Pack
+    pack: messages.Pack = message
+    return pack if len(pack.paths) == 1 else dataclasses.replace(pack, name=None)
 
 
 def _with_numbers(message: Any) -> Message:  # noqa: ANN401 - of two classes
