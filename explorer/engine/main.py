@@ -12,14 +12,14 @@ from threading import Timer
 
 from explorer import __version__
 from explorer.core.errors import RecordError
+from explorer.engine import watch
 from explorer.engine.server import Server
 from explorer.engine.source import Source
 from explorer.host.limits import raise_file_limit
-from explorer.wire.frames import EXIT_PROTOCOL
+from explorer.wire.frames import EXIT_HANGS, EXIT_PROTOCOL
 from explorer.wire.messages import Ready
 from explorer.wire.pipe import Pipe, take_standard_streams
 
-EXIT_HANGS = 75
 END_SECONDS = 10.0
 """How long the end may take when the window is gone, before it is enforced."""
 
@@ -34,6 +34,7 @@ def main() -> int:
     faulthandler.enable(file=sys.stderr, all_threads=True)
     code = 0
     with Source() as source:
+        watch.start(source.pulse, enforce=True)
         pipe.send(0, Ready(__version__))
         server = Server(pipe, source)
         try:

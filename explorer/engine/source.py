@@ -18,6 +18,7 @@ from explorer.core.errors import (
     VolumeError,
 )
 from explorer.core.views import View
+from explorer.engine import watch
 from explorer.engine.export import export
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.host.folders import cache_folder
@@ -63,8 +64,10 @@ if TYPE_CHECKING:
     from explorer.kernel import Mount
     from explorer.volumes import MountedVolume
 
-LISTING_BATCH = 1 << 17
-"""Bytes of records sent at once: what a window decodes in a few milliseconds."""
+FIRST_BATCH = 1 << 16
+"""Bytes of records sent first: some hundred entries, so that a large folder appears at once."""
+NEXT_BATCH = 1 << 17
+"""Bytes of records sent at once after that: what a window decodes in a few milliseconds."""
 
 
 class Source(Closing):
@@ -77,10 +80,23 @@ class Source(Closing):
         self._volumes: dict[int, Volume] = {}
         self._mount_locks: dict[int, Lock] = {}
         self._mounted: dict[int, MountedVolume] = {}
+        self._log_position = 0
+        self._log_tail = b""
 
     def close(self) -> None:
         """Close the source."""
         self._stack.close()
+
+    def pulse(self) -> tuple[int, bytes]:
+        """Bytes that the source has given so far, and the kernel's last messages."""
+        source = self._source
+        if source is None or source.kernel.state == "closed":
+            return 0, b""
+        given = sum(disk.statistics().read_bytes for disk in source.stack.disks)
+        text, end = source.kernel.read_log(self._log_position)
+        self._log_position = end
+        self._log_tail = (self._log_tail + text)[-watch.LOG_LIMIT :]
+        return given, self._log_tail
 
     def handle(self, message: Message, answer: Answer) -> Reply:
         """Answers one request; from any thread."""
@@ -202,7 +218,11 @@ class Source(Closing):
 
     def _mounted_volume(self, number: int) -> MountedVolume:
         source, volume = self._opened(), self._volume(number)
-        with self._mount_locks[number]:
+        mounted = self._mounted.get(number)
+        if mounted is not None:
+            return mounted
+        # Whoever waits for another to mount it waits no longer than that one may.
+        with self._mounting(volume), self._mount_locks[number]:
             mounted = self._mounted.get(number)
             if mounted is None:
                 mounted = source.mount(volume)
@@ -210,6 +230,11 @@ class Source(Closing):
                     self._stack.enter_context(mounted)
                 self._mounted[number] = mounted
             return mounted
+
+    @staticmethod
+    def _mounting(volume: Volume) -> watch.Operation:
+        where = f"volume {volume.number} ({volume.content})"
+        return watch.operation("mount", where, watch.MOUNT_SECONDS)
 
     def _mount(self, number: int) -> Mount:
         return self._mounted_volume(number).mount
@@ -225,8 +250,10 @@ class Source(Closing):
 
     def _list(self, volume: int, path: bytes, answer: Answer) -> Listed:
         with self._mount(volume).open_directory(check_path(path)) as directory:
-            while records := directory.read_entries(LISTING_BATCH):
+            size = FIRST_BATCH
+            while records := directory.read_entries(size):
                 answer.send(Entries(records))
+                size = NEXT_BATCH
         return Listed()
 
     def _read_links(self, volume: int, path: bytes, names: tuple[bytes, ...]) -> LinksRead:

@@ -127,15 +127,20 @@ class Operation:
         watch.free.append(self._slot)
         watch.local.operation = self._outer
         if self._outer is not None:
-            self._outer.step()
+            self._outer.resume()
 
     def step(self) -> None:
-        """Tells that it gets on; from any thread."""
-        self._watch.words[self._base + _MOVED] = time.monotonic_ns()
+        """Tells that it gets on."""
+        if self._watch.words[self._base + _MOVED]:
+            self.resume()
 
     def pause(self) -> None:
-        """Stops its clock until the next :meth:`step`."""
+        """Stops its clock until :meth:`resume`."""
         self._watch.words[self._base + _MOVED] = 0
+
+    def resume(self) -> None:
+        """Lets its clock begin anew."""
+        self._watch.words[self._base + _MOVED] = time.monotonic_ns()
 
 
 class Watch:
@@ -178,7 +183,7 @@ class Watch:
         try:
             yield
         finally:
-            operation.step()
+            operation.resume()
 
     def start(self, pulse: Callable[[], tuple[int, bytes]], *, enforce: bool) -> None:
         """Begins to show that the engine runs; once, in the engine's own process.
@@ -278,6 +283,7 @@ WATCH = Watch()
 """This engine's; made before a parent forks."""
 
 operation = WATCH.operation
+current = WATCH.current
 waiting = WATCH.waiting
 start = WATCH.start
 overdue = WATCH.overdue

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import sys
-from threading import Lock
+from contextlib import contextmanager
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from explorer.wire.frames import FrameReader, encode
@@ -35,22 +36,49 @@ def take_standard_streams() -> tuple[int, int]:
     return source, sink
 
 
+class _Turn:
+    """A lock that whoever is in a hurry gets before all others, in whatever order they came."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._taken = False
+        self._hurried = 0
+
+    @contextmanager
+    def take(self, *, bulk: bool) -> Iterator[None]:
+        with self._changed:
+            if bulk:
+                self._changed.wait_for(lambda: not self._taken and not self._hurried)
+            else:
+                self._hurried += 1
+                self._changed.wait_for(lambda: not self._taken)
+                self._hurried -= 1
+            self._taken = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+
+
 class Pipe:
     """Frames in, by one thread; frames out, by any."""
 
     def __init__(self, source: int, sink: int) -> None:
         self._source = source
         self._sink = sink
-        self._lock = Lock()
+        self._turn = _Turn()
 
-    def send(self, request: int, message: Message) -> None:
+    def send(self, request: int, message: Message, *, bulk: bool = False) -> None:
         """Writes one frame whole, waiting while the other end is busy.
 
-        Raises :exc:`RecordError` when it breaks a limit and :exc:`BrokenPipeError` when the other
-        end is gone.
+        Frames of ``bulk`` answers let all others pass. None is queued in here, so that one of them
+        at most is ahead of an answer that a person waits for. Raises :exc:`RecordError` when it
+        breaks a limit and :exc:`BrokenPipeError` when the other end is gone.
         """
         head, payload = encode(request, message)
-        with self._lock:
+        with self._turn.take(bulk=bulk):
             _write_all(self._sink, head)
             _write_all(self._sink, payload)
 

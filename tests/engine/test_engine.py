@@ -325,18 +325,17 @@ def test_an_export_neither_blocks_nor_outlives_its_cancel(
     first, second, look = engine.send(export, export, ReadEntry(0, b"/file000001.txt"))
     engine.send(Cancel(second))
     order: list[int] = []
-    while len(order) < 2:
+    while len(order) < 3:
         frame = engine.next_frame()
-        if isinstance(frame.message, Progress) and frame.request == first and look in order:
+        if isinstance(frame.message, Progress) and frame.request == first and len(order) == 2:
             engine.send(Cancel(first))
         elif isinstance(frame.message, (EntryRead, Failed, Exported)):
             order.append(frame.request)
             if frame.request != look:
                 assert isinstance(frame.message, Failed)
                 assert frame.message.error.code in ("export.cancelled", "request.cancelled")
-    assert order[0] == look
-    with pytest.raises(ExplorerError, match="cancelled"):
-        engine.collect(second if order[1] == first else first, Exported)
+    # What waits ends where it stands when it is cancelled, behind what is at work.
+    assert order[2] == first
     assert len(list(tmp_path.iterdir())) < CROWD
     assert not list(tmp_path.glob("*.part"))
 
