@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A copy out of a source: an engine that sends, a writer that writes, and what came of it.
+
+Neither believes the other, and this process touches no content: it starts the writer, hands the
+engine the other end of its socket, and adds up what the two tell.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from explorer.api.connection import Connection, Pending, command
+from explorer.core.errors import EngineLost, ExplorerError, ExportError
+from explorer.wire.messages import Failed, Pack
+from explorer.wire.writing import (
+    AnswerConflict,
+    Conflict,
+    EntriesFailed,
+    NamesMapped,
+    Write,
+    WriteProgress,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from explorer.api.source import Source
+
+    Ask = Callable[[Conflict], tuple[str, bool]]
+    """Given what is in the way: the decision, and whether it is for all that follow."""
+    TellProgress = Callable[[WriteProgress], None]
+    TellFailure = Callable[["Failure"], None]
+
+
+class Failure(NamedTuple):
+    """An entry that could not be copied, or not whole."""
+
+    path: bytes
+    """From the destination, with the source's own names."""
+    error: ExplorerError
+    damaged: bool
+    """Whether it is there all the same."""
+
+
+@dataclass
+class Copied:
+    """What came of a copy."""
+
+    written: Written
+    """The accounts."""
+    failures: list[Failure] = field(default_factory=list)
+    mapped: dict[bytes, bytes] = field(default_factory=dict)
+    """Names that are others on the host, by path."""
+    lost: ExplorerError | None = None
+    """What ended the sending early; the copy can be gone on with."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was asked for is at the destination, or was skipped by a rule."""
+        return self.written.complete and not (self.written.failed or self.written.damaged)
+
+
+class _Listener:
+    """Takes what the writer tells on the way."""
+
+    def __init__(
+        self, ask: Ask | None, progress: TellProgress | None, failed: TellFailure | None
+    ) -> None:
+        self._ask = ask
+        self._progress = progress
+        self._failed = failed
+        self.failures: list[Failure] = []
+        self.mapped: dict[bytes, bytes] = {}
+        self.job: Pending | None = None
+
+    def take(self, part: WriteProgress | EntriesFailed | NamesMapped | Conflict) -> None:
+        match part:
+            case WriteProgress():
+                if self._progress is not None:
+                    self._progress(part)
+            case EntriesFailed(paths, errors, damaged):
+                new = [Failure(*one) for one in zip(paths, errors, damaged, strict=True)]
+                self.failures += new
+                if self._failed is not None:
+                    for failure in new:
+                        self._failed(failure)
+            case NamesMapped(paths, names):
+                self.mapped |= dict(zip(paths, names, strict=True))
+            case Conflict():
+                assert self.job is not None
+                # Without anybody to ask, what exists is left alone.
+                decision, for_all = self._ask(part) if self._ask is not None else ("skip", True)
+                answer = AnswerConflict(self.job.number, part.question, decision, for_all)
+                self.job.connection.send(0, answer)
+
+
+def copy(
+    source: Source,
+    pack: Pack,
+    write: Write,
+    output: int | None = None,
+    *,
+    ask: Ask | None = None,
+    progress: TellProgress | None = None,
+    failed: TellFailure | None = None,
+) -> Copied:
+    """Have a source's engine send what ``pack`` says to a new writer that does what ``write`` says.
+
+    ``output`` is a descriptor for a writer that writes to none of its own. What is raised by the
+    functions given, and Ctrl-C, ends both and is let through. Raises :exc:`EngineLost` when the
+    writer ends, and what it could not begin for.
+    """
+    engine = source.engine
+    listener = _Listener(ask, progress, failed)
+    with ExitStack() as opened:
+        ours, theirs = socket.socketpair()
+        opened.callback(ours.close)
+        opened.callback(theirs.close)
+        inherited = [theirs.fileno()]
+        argv = [*command("writer"), "--stream", str(theirs.fileno())]
+        if output is not None:
+            inherited.append(output)
+            argv += ["--output", str(output)]
+        writer = opened.enter_context(Connection(engine.inbox, argv, inherited))
+        listener.job = writing = writer.begin(write, listener.take)
+        number = engine.take_number()
+        source.giver.give(number, ours.fileno())
+        sending = engine.begin(pack, number=number)
+        # The last end of each must be theirs, or neither would notice the other's end.
+        ours.close()
+        theirs.close()
+        try:
+            engine.inbox.wait(writing)
+        finally:
+            sending.cancel()
+        engine.inbox.wait(sending)
+    return _result(listener, sending, writing)
+
+
+def _result(listener: _Listener, sending: Pending, writing: Pending) -> Copied:
+    lost = sending.end.error if isinstance(sending.end, Failed) else None
+    if isinstance(writing.end, Failed):
+        # When the engine has ended, that is why the writer's stream has.
+        raise lost if isinstance(lost, EngineLost) else writing.end.error
+    assert isinstance(writing.end, Written)
+    copied = Copied(writing.end, listener.failures, listener.mapped)
+    if not writing.end.complete:
+        copied.lost = lost or ExportError("export.incomplete-stream")
+    return copied
+
+
+def default_owner() -> bool:
+    """Whether owners can be kept: another's files need root's rights."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
