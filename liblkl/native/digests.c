@@ -3,6 +3,7 @@
 /*
  * Digests by libgcrypt, which uses what the CPU has for them.
  */
+#include "digests.h"
 #include "native.h"
 
 #include <errno.h>
@@ -96,4 +97,10 @@ void lkn_digests_reset(struct lkn_digests *digests)
 void lkn_digests_close(struct lkn_digests *digests)
 {
 	gcry_md_close((gcry_md_hd_t)digests);
+}
+
+void sha256(const void *bytes, size_t length, unsigned char digest[SHA256_SIZE])
+{
+	pthread_once(&digests_once, digests_begin);
+	gcry_md_hash_buffer(GCRY_MD_SHA256, digest, bytes, length);
 }

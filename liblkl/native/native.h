@@ -154,6 +154,48 @@ int lkn_stream_answer_mode(struct lkn_stream *stream, uint32_t mode);
 int lkn_stream_answer_wanted(struct lkn_stream *stream,
 			     const unsigned char *wanted, size_t count);
 
+/* ---- Names on the host ------------------------------------------------- */
+
+/*
+ * A name of an image is any bytes but '/' and NUL; what a host takes is less.
+ *
+ * LKN_NAMES_POSIX leaves names as they are.  LKN_NAMES_WINDOWS writes as %XX,
+ * the byte in two upper-case digits of 16: the characters < > : " \ | ? * and
+ * those below 0x20; bytes that are no UTF-8; a dot or space at the end; the
+ * first character of a device's name (CON, PRN, AUX, NUL, COM0 to COM9 and LPT0
+ * to LPT9, also with superscript 1 to 3, CONIN$, CONOUT$), whatever follows
+ * after a dot; and a % that two such digits or a ~ follow.
+ *
+ * By both, a name that is already another's in the same directory of the host
+ * gets %~2, %~3... before its extension, and what is longer than the host takes
+ * is cut and ends in %~ and the first 16 digits of the name's SHA-256 (where
+ * that is another's, of the name and its number), and its extension.  An
+ * extension is what stands from the last dot on, up to 17 bytes.
+ *
+ * By the rule of Windows each name can be told from what it became, unless it
+ * was cut.
+ */
+#define LKN_NAMES_POSIX 0
+#define LKN_NAMES_WINDOWS 1
+
+/* Bytes that a name became, at most; and the NUL that follows. */
+#define LKN_NAME_MOST 1024
+#define LKN_NAME_SIZE 1025
+
+/*
+ * What a name of up to LKN_NAME_MOST bytes becomes; number is 1, or 2, 3... for
+ * the ones after.  longest is what the host takes: bytes by the rule of POSIX,
+ * else units of UTF-16; from 64 to 255.  Returns the length; -EINVAL.
+ */
+int lkn_name_map(const char *name, size_t length, uint32_t rules,
+		 uint32_t number, uint32_t longest, char *mapped);
+
+/*
+ * The name that became this by the rule of Windows: its length; -ENODATA when
+ * it was cut, -EINVAL when none becomes this.
+ */
+int lkn_name_unmap(const char *mapped, size_t length, char *name);
+
 /* end of declarations */
 
 #ifdef __GNUC__

@@ -297,7 +297,8 @@ HOSTILE = {
     "data of a fifo": BEGIN + entry(told=sized(1, stat.S_IFIFO)) + message(Kind.DATA, b"x"),
     "data too little": BEGIN + entry(told=sized(2)) + message(Kind.DATA, b"x") + DONE,
     "data of a link": BEGIN
-    + message(Kind.ENTRY, make_entry(b"a", sized(1, stat.S_IFLNK), 1) + b"t") + message(Kind.DATA, b"x"),
+    + message(Kind.ENTRY, make_entry(b"a", sized(1, stat.S_IFLNK), 1) + b"t")
+    + message(Kind.DATA, b"x"),
     "data of a plan": BEGIN + entry(told=sized(1), flags=2) + message(Kind.DATA, b"x"),
     "less than size": BEGIN + entry(told=sized(2)) + DONE,
     "less, attributes": BEGIN + entry(told=sized(2)) + message(Kind.DONE, pack("=iI", -5, 4)),
@@ -375,9 +376,12 @@ def test_who_does_not_take_answers_is_given_up(built: None) -> None:
             events.next()
             events.answer_wanted(b"\1" * 4000)
 
-        with pytest.raises(ExplorerError, match=PROTOCOL):
+        def ask_often() -> None:
             for _ in range(1000):
                 ask()
+
+        with pytest.raises(ExplorerError, match=PROTOCOL):
+            ask_often()
 
 
 def test_changed_streams_are_read_or_refused(built: None) -> None:
