@@ -158,7 +158,7 @@ static int read_headers(intptr_t file, uint64_t file_size,
 
 /*
  * Segments must be in order and share no page, as each has its own rights; none
- * may be both written and executed.
+ * may be both written and executed, and code is in the file as it is.
  */
 static int check_segment(const struct program_header *header,
 			 uint64_t file_size, uint64_t after)
@@ -169,7 +169,9 @@ static int check_segment(const struct program_header *header,
 	    header->address % HOST_PAGE_SIZE !=
 		header->offset % HOST_PAGE_SIZE ||
 	    page_down(header->address) < after ||
-	    (header->flags & FLAG_WRITE && header->flags & FLAG_EXECUTE))
+	    (header->flags & FLAG_EXECUTE &&
+	     (header->flags & FLAG_WRITE ||
+	      header->file_size != header->memory_size)))
 		return -ENOEXEC;
 	return 0;
 }
@@ -226,11 +228,16 @@ static int map_segment(const struct elf *elf, intptr_t file,
 	int error;
 
 	if (header->file_size) {
+		bool execute = header->flags & FLAG_EXECUTE;
+
 		error = host_map_file(elf->base + start, file_end - start, file,
-				      page_down(header->offset));
+				      page_down(header->offset), execute);
 		if (error < 0)
 			return error;
 		zeros = page_up(file_end);
+		/* Code is mapped as it is, and never was writable. */
+		if (execute)
+			return 0;
 		/* The rest of the file's last page is not the segment's. */
 		memset(elf->base + file_end, 0, zeros - file_end);
 	}
@@ -391,9 +398,11 @@ static int protect(const struct elf *elf)
 		const struct elf_segment *segment = &elf->segments[i];
 		uint64_t start = page_down(segment->address);
 		uint64_t end = page_up(segment->address + segment->size);
-		int error = host_protect(elf->base + start, end - start,
-					 segment->write, segment->execute);
+		int error;
 
+		if (segment->write || segment->execute)
+			continue;
+		error = host_protect(elf->base + start, end - start);
 		if (error < 0)
 			return error;
 	}
@@ -434,18 +443,21 @@ static int load(struct elf *elf, intptr_t file, uint64_t file_size)
 	return error;
 }
 
-int elf_load(struct elf *elf, const char *path)
+int elf_load(struct elf *elf, const char *path, intptr_t file)
 {
-	intptr_t file;
+	bool opened = file == ELF_BY_PATH;
 	uint64_t size;
 	int error;
 
 	memset(elf, 0, sizeof(*elf));
-	error = host_file_open(path, &file, &size);
+	error = opened ? host_file_open(path, &file) : 0;
 	if (error < 0)
 		return error;
-	error = load(elf, file, size);
-	host_file_close(file);
+	error = host_file_size(file, &size);
+	if (!error)
+		error = load(elf, file, size);
+	if (opened)
+		host_file_close(file);
 	if (error < 0)
 		elf_free(elf);
 	return error;

@@ -27,8 +27,13 @@ struct elf {
 	uint64_t symbols, strings, strings_size, hash;
 };
 
-/* Errors: of opening and reading; -ENOEXEC; -ENOMEM. */
-int elf_load(struct elf *elf, const char *path);
+#define ELF_BY_PATH ((intptr_t)-1)
+
+/*
+ * From a file that is open for reading, or by its path.  Errors: of opening and
+ * reading; -ENOEXEC; -ENOMEM.
+ */
+int elf_load(struct elf *elf, const char *path, intptr_t file);
 void elf_free(struct elf *elf);
 
 /*

@@ -56,7 +56,7 @@ void host_aligned_free(void *memory);
 struct host_ram {
 	unsigned char *base;
 	uint64_t size;
-	intptr_t object; /* of the operating system */
+	intptr_t object; /* of the operating system, where it needs one */
 };
 
 int host_ram_create(struct host_ram *ram, uint64_t size, uint64_t alignment);
@@ -73,7 +73,9 @@ void host_ram_unalias(void *alias, uint32_t count);
 /* ---- Executable images ------------------------------------------------- */
 
 /* A file read by position; the end of the file gives a short count. */
-int host_file_open(const char *path, intptr_t *file, uint64_t *size);
+int host_file_open(const char *path, intptr_t *file);
+/* -ENOEXEC, -EISDIR: no plain file. */
+int host_file_size(intptr_t file, uint64_t *size);
 void host_file_close(intptr_t file);
 
 /* Address space without access, at a page; NULL when there is none. */
@@ -81,13 +83,15 @@ void *host_reserve(size_t size);
 void host_release(void *address, size_t size);
 
 /*
- * Puts length bytes of a file at a page of reserved space, writable and
- * private; offset is a multiple of the page size.
+ * Puts length bytes of a file at a page of reserved space, private, to be
+ * executed or else to be written; offset is a multiple of the page size.
  */
-int host_map_file(void *address, size_t length, intptr_t file, uint64_t offset);
+int host_map_file(void *address, size_t length, intptr_t file, uint64_t offset,
+		  bool execute);
 /* Makes reserved pages writable memory of zeros. */
 int host_map_zeros(void *address, size_t length);
-int host_protect(void *address, size_t length, bool write, bool execute);
+/* Lets pages only be read from now on. */
+int host_protect(void *address, size_t length);
 
 /*
  * The host's own loader.  -EBUSY when this very file is loaded already, as

@@ -43,19 +43,23 @@ static int find_entries(struct image *image)
 	return 0;
 }
 
-int image_load(struct image *image, const char *path, bool by_dlopen)
+static int finish(struct image *image, int error)
 {
-	int error;
-
-	if (by_dlopen)
-		error = host_library_open(path, &image->library);
-	else
-		error = elf_load(&image->elf, path);
 	if (!error)
 		error = find_entries(image);
 	if (error < 0)
 		image_free(image);
 	return error;
+}
+
+int image_load(struct image *image, const char *path, intptr_t file)
+{
+	return finish(image, elf_load(&image->elf, path, file));
+}
+
+int image_load_library(struct image *image, const char *path)
+{
+	return finish(image, host_library_open(path, &image->library));
 }
 
 void image_free(struct image *image)

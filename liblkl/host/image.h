@@ -17,12 +17,16 @@ struct image {
 	struct lkl_image_entries entries;
 };
 
+#define IMAGE_BY_PATH ELF_BY_PATH
+
 /*
- * Errors: those of opening the file; -ENOEXEC: not an image of this kind, or
- * damaged; -EPROTO: an image with another boundary (LKL_IMAGE_ABI); -EBUSY:
- * by dlopen, and loaded already.
+ * From a file that is open for reading, or by its path.  Errors: those of
+ * opening the file; -ENOEXEC: not an image of this kind, or damaged; -EPROTO:
+ * an image with another boundary (LKL_IMAGE_ABI).
  */
-int image_load(struct image *image, const char *path, bool by_dlopen);
+int image_load(struct image *image, const char *path, intptr_t file);
+/* By the host's own loader; -EBUSY: it is loaded already. */
+int image_load_library(struct image *image, const char *path);
 void image_free(struct image *image);
 
 /* Where address 0 of the file lies in memory. */

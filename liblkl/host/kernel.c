@@ -129,13 +129,26 @@ static int init_memory(struct lkl_kernel *kernel,
 	return host_ram_create(&kernel->ram, memory, RAM_UNIT);
 }
 
+static int load_image(struct lkl_kernel *kernel,
+		      const struct lkl_options *options)
+{
+	if (options->flags & LKL_OPTION_DLOPEN)
+		return image_load_library(&kernel->image, options->image);
+	return image_load(&kernel->image, options->image,
+			  options->flags & LKL_OPTION_IMAGE_FD
+			      ? (intptr_t)options->image_fd
+			      : IMAGE_BY_PATH);
+}
+
+#define OPTIONS_KNOWN (LKL_OPTION_DLOPEN | LKL_OPTION_IMAGE_FD)
+
 int lkl_init(struct lkl_kernel **result, const struct lkl_options *options)
 {
 	struct lkl_kernel *kernel;
 	int error;
 
 	*result = NULL;
-	if (!options->image || options->flags & ~(uint32_t)LKL_OPTION_DLOPEN)
+	if (!options->image || options->flags & ~(uint32_t)OPTIONS_KNOWN)
 		return -EINVAL;
 	kernel = calloc(1, sizeof(*kernel));
 	if (!kernel)
@@ -149,8 +162,7 @@ int lkl_init(struct lkl_kernel **result, const struct lkl_options *options)
 	if (!error)
 		error = init_memory(kernel, options);
 	if (!error)
-		error = image_load(&kernel->image, options->image,
-				   options->flags & LKL_OPTION_DLOPEN);
+		error = load_image(kernel, options);
 	if (error < 0) {
 		lkl_destroy(kernel);
 		return error;

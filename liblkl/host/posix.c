@@ -82,6 +82,8 @@ static void block_signals(sigset_t *before)
 	sigdelset(&set, SIGBUS);
 	sigdelset(&set, SIGILL);
 	sigdelset(&set, SIGFPE);
+	/* A filter of system calls may answer by it, and kills else. */
+	sigdelset(&set, SIGSYS);
 	pthread_sigmask(SIG_SETMASK, &set, before);
 }
 
@@ -193,32 +195,20 @@ static unsigned char *reserve_aligned(uint64_t size, uint64_t alignment)
 
 int host_ram_create(struct host_ram *ram, uint64_t size, uint64_t alignment)
 {
-	int object = memfd_create("lkl-ram", MFD_CLOEXEC);
-	unsigned char *base;
+	unsigned char *base = reserve_aligned(size, alignment);
 	int error;
 
-	if (object < 0)
-		return -errno;
-	if (ftruncate(object, (off_t)size) < 0) {
-		error = -errno;
-		close(object);
-		return error;
-	}
-	base = reserve_aligned(size, alignment);
-	if (!base) {
-		close(object);
+	if (!base)
 		return -ENOMEM;
-	}
-	if (mmap(base, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-		 object, 0) == MAP_FAILED) {
+	if (mmap(base, size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) {
 		error = -errno;
 		munmap(base, size);
-		close(object);
 		return error;
 	}
 	/* A forked child would share it, and has no thread to use it with. */
 	madvise(base, size, MADV_DONTFORK);
-	*ram = (struct host_ram){base, size, object};
+	*ram = (struct host_ram){base, size, -1};
 	return 0;
 }
 
@@ -227,7 +217,6 @@ void host_ram_destroy(struct host_ram *ram)
 	if (!ram->base)
 		return;
 	munmap(ram->base, ram->size);
-	close((int)ram->object);
 	*ram = (struct host_ram){0};
 }
 
@@ -259,9 +248,11 @@ void *host_ram_alias(const struct host_ram *ram, const uint64_t *pages,
 
 		if (offset % HOST_PAGE_SIZE || length > ram->size ||
 		    offset > ram->size - length ||
-		    mmap(alias + (size_t)done * HOST_PAGE_SIZE, length,
-			 PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			 (int)ram->object, (off_t)offset) == MAP_FAILED) {
+		    /* From a length of 0, shared memory is mapped once more. */
+		    mremap(ram->base + offset, 0, length,
+			   MREMAP_MAYMOVE | MREMAP_FIXED,
+			   alias + (size_t)done * HOST_PAGE_SIZE) ==
+			MAP_FAILED) {
 			munmap(alias, size);
 			return NULL;
 		}
@@ -278,23 +269,24 @@ void host_ram_unalias(void *alias, uint32_t count)
 
 /* ---- Executable images ------------------------------------------------- */
 
-int host_file_open(const char *path, intptr_t *file, uint64_t *size)
+int host_file_open(const char *path, intptr_t *file)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct stat stat;
-	int error = 0;
 
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &stat) < 0)
-		error = -errno;
-	else if (!S_ISREG(stat.st_mode))
-		error = S_ISDIR(stat.st_mode) ? -EISDIR : -ENOEXEC;
-	if (error < 0) {
-		close(fd);
-		return error;
-	}
 	*file = fd;
+	return 0;
+}
+
+int host_file_size(intptr_t file, uint64_t *size)
+{
+	struct stat stat;
+
+	if (fstat((int)file, &stat) < 0)
+		return -errno;
+	if (!S_ISREG(stat.st_mode))
+		return S_ISDIR(stat.st_mode) ? -EISDIR : -ENOEXEC;
 	*size = (uint64_t)stat.st_size;
 	return 0;
 }
@@ -318,9 +310,11 @@ void host_release(void *address, size_t size)
 	munmap(address, size);
 }
 
-int host_map_file(void *address, size_t length, intptr_t file, uint64_t offset)
+int host_map_file(void *address, size_t length, intptr_t file, uint64_t offset,
+		  bool execute)
 {
-	if (mmap(address, length, PROT_READ | PROT_WRITE,
+	if (mmap(address, length,
+		 PROT_READ | (execute ? PROT_EXEC : PROT_WRITE),
 		 MAP_PRIVATE | MAP_FIXED, (int)file,
 		 (off_t)offset) == MAP_FAILED)
 		return -errno;
@@ -334,12 +328,9 @@ int host_map_zeros(void *address, size_t length)
 	return 0;
 }
 
-int host_protect(void *address, size_t length, bool write, bool execute)
+int host_protect(void *address, size_t length)
 {
-	int rights =
-	    PROT_READ | (write ? PROT_WRITE : 0) | (execute ? PROT_EXEC : 0);
-
-	if (mprotect(address, length, rights) < 0)
+	if (mprotect(address, length, PROT_READ) < 0)
 		return -errno;
 	return 0;
 }

@@ -36,6 +36,8 @@ struct lkl_kernel;
 
 /* lkl_options.flags: load with the host's dlopen, so that debuggers see it. */
 #define LKL_OPTION_DLOPEN 0x1
+/* lkl_options.flags: the image is read from image_fd, for who may open none. */
+#define LKL_OPTION_IMAGE_FD 0x2
 
 struct lkl_options {
 	const char *image;	  /* path of the kernel image file */
@@ -43,6 +45,7 @@ struct lkl_options {
 	const char *command_line; /* more kernel parameters, or NULL */
 	uint32_t flags;
 	uint32_t log_size; /* bytes of log kept; 0: 256 KiB */
+	int64_t image_fd;  /* open for reading; stays the caller's */
 };
 
 #define LKL_STATE_LOADED 0

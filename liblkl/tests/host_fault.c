@@ -133,7 +133,8 @@ int main(void)
 	nowhere = page;
 	kernel.fault_stack = malloc(FAULT_STACK_SIZE);
 	need(kernel.fault_stack, "a stack for faults");
-	need(image_load(&kernel.image, TINY_IMAGE, false) == 0, "the image");
+	need(image_load(&kernel.image, TINY_IMAGE, IMAGE_BY_PATH) == 0,
+	     "the image");
 
 	is(killed_by(fault_outside), SIGSEGV, "without one, the process dies");
 	is(killed_by(fault_ignored), SIGSEGV, "also where it was ignored");

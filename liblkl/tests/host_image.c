@@ -54,7 +54,7 @@ static int load_bytes(const void *bytes, size_t size)
 		printf("Bail out! cannot write a file in memory\n");
 		exit(1);
 	}
-	error = image_load(&image, scratch_path, false);
+	error = image_load(&image, scratch_path, IMAGE_BY_PATH);
 	if (!error)
 		image_free(&image);
 	return error;
@@ -63,9 +63,10 @@ static int load_bytes(const void *bytes, size_t size)
 static void test_copies(void)
 {
 	struct image one = {0}, two = {0};
+	int opened;
 
-	is(image_load(&one, TINY_IMAGE, false), 0, "loads");
-	is(image_load(&two, TINY_IMAGE, false), 0, "and a second time");
+	is(image_load(&one, TINY_IMAGE, IMAGE_BY_PATH), 0, "loads");
+	is(image_load(&two, TINY_IMAGE, IMAGE_BY_PATH), 0, "and a second time");
 	ok(image_base(&one) != image_base(&two), "as another copy");
 	ok(!strcmp(one.entries.lkl_image_info->release, TINY_RELEASE),
 	   "its release can be read before anything has run");
@@ -80,25 +81,33 @@ static void test_copies(void)
 	image_free(&one);
 	is(ask(&two, TINY_COUNT, 0), 2, "it outlives the first");
 	image_free(&two);
+	opened = open(TINY_IMAGE, O_RDONLY);
+	is(image_load(&one, "not opened", opened), 0, "by a descriptor");
+	is(ask(&one, TINY_POINTED, 1), 22, "the same");
+	image_free(&one);
+	ok(fcntl(opened, F_GETFD) >= 0, "which stays open");
+	close(opened);
+	is(image_load(&one, TINY_IMAGE, opened), -EBADF,
+	   "none is opened instead");
 }
 
 static void test_dlopen(void)
 {
 	struct image one = {0}, two = {0};
 
-	is(image_load(&one, TINY_IMAGE, true), 0, "loads by dlopen");
+	is(image_load_library(&one, TINY_IMAGE), 0, "loads by dlopen");
 	is(ask(&one, TINY_COUNT, 0), 1, "and works");
 	ok(image_base(&one), "its base is known");
-	is(image_load(&two, TINY_IMAGE, true), -EBUSY,
+	is(image_load_library(&two, TINY_IMAGE), -EBUSY,
 	   "by dlopen not twice, as it would be the same copy");
-	is(image_load(&two, TINY_IMAGE, false), 0, "but by our loader");
+	is(image_load(&two, TINY_IMAGE, IMAGE_BY_PATH), 0, "but by our loader");
 	image_free(&two);
 	image_free(&one);
-	is(image_load(&one, TINY_IMAGE, true), 0, "once freed, anew");
+	is(image_load_library(&one, TINY_IMAGE), 0, "once freed, anew");
 	is(ask(&one, TINY_COUNT, 0), 1, "from the beginning");
 	image_free(&one);
-	is(image_load(&one, "/nonexistent", true), -ENOENT, "no such file");
-	is(image_load(&one, "/etc/passwd", true), -ENOEXEC, "no object");
+	is(image_load_library(&one, "/nonexistent"), -ENOENT, "no such file");
+	is(image_load_library(&one, "/etc/passwd"), -ENOEXEC, "no object");
 }
 
 static void test_refusals(void)
@@ -111,10 +120,12 @@ static void test_refusals(void)
 
 	need(whole, "memory");
 	memcpy(whole, file, file_size);
-	is(image_load(&image, "/nonexistent", false), -ENOENT, "no such file");
-	is(image_load(&image, "/", false), -EISDIR, "a directory");
-	is(image_load(&image, "/dev/null", false), -ENOEXEC, "a device");
-	is(image_load(&image, "/proc/self/exe", false), -ENOEXEC,
+	is(image_load(&image, "/nonexistent", IMAGE_BY_PATH), -ENOENT,
+	   "no such file");
+	is(image_load(&image, "/", IMAGE_BY_PATH), -EISDIR, "a directory");
+	is(image_load(&image, "/dev/null", IMAGE_BY_PATH), -ENOEXEC,
+	   "a device");
+	is(image_load(&image, "/proc/self/exe", IMAGE_BY_PATH), -ENOEXEC,
 	   "a program that needs libraries");
 	is(load_bytes(file, file_size), 0, "the file as it is");
 
