@@ -11,10 +11,11 @@ together.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from explorer.core.errors import ExplorerError, host_path
 from explorer.native.declarations import read_types
@@ -41,6 +42,7 @@ class LklOptions:
     command_line: CData
     flags: int
     log_size: int
+    image_fd: int
 
 
 class LklDiskExtent:
@@ -154,6 +156,7 @@ class Library(Protocol):
     """The functions and constants of ``lkl.h`` that are used from Python."""
 
     LKL_OPTION_DLOPEN: int
+    LKL_OPTION_IMAGE_FD: int
     LKL_EXTENT_ZERO: int
     LKL_EXTENT_ENCODED: int
     LKL_STATE_LOADED: int
@@ -284,6 +287,8 @@ class Binding:
     build: Build
     ffi: cffi.FFI
     library: Library
+    entries: dict[str, CData]
+    """See :class:`Callbacks`."""
 
     def new(self, struct: type[_Struct]) -> _Struct:
         """A zeroed C struct; it lives as long as the object."""
@@ -299,14 +304,72 @@ class Binding:
         text = self.ffi.string(string)
         return text.decode("ascii", "backslashreplace") if isinstance(text, bytes) else text
 
-    def callback(self, signature: str, function: Callable[..., int | None], kept: Kept) -> CData:
-        """A C function that calls ``function``, as long as the object lives.
 
-        An exception is kept, and C sees -EIO: a failed read, or the wish to cancel.
-        """
-        error = None if signature.startswith("void") else -5
-        made = self.ffi.callback(signature, function, error=error, onerror=kept.keep)
+class Callbacks:
+    """C functions that call Python's, as long as the object lives.
+
+    An exception is kept, and C sees -EIO: a failed read, or the wish to cancel.
+    """
+
+    def __init__(self, binding: Binding, kept: Kept) -> None:
+        self._binding = binding
+        self._functions: dict[str, Callable[..., int | None]] = {}
+        self.kept = kept
+        self.opaque: CData = binding.ffi.new_handle(self)
+        """What C has to hand to each of them as the first argument."""
+
+    def add(self, name: str, function: Callable[..., int | None]) -> CData:
+        """The C function, of a signature by its name in :data:`_SIGNATURES`."""
+        self._functions[name] = function
+        return self._binding.entries[name]
+
+    def call(self, name: str, arguments: tuple[Any, ...]) -> int | None:
+        """Used by the C functions."""
+        return self._functions[name](*arguments)
+
+
+_SIGNATURES = {
+    "read": "int(void *, uint64_t, void *, size_t)",
+    "write": "int(void *, uint64_t, const void *, size_t)",
+    "map": "int64_t(void *, uint64_t, uint64_t, struct lkl_disk_extent *, size_t)",
+    "copied": "int(void *, uint64_t)",
+    "exported": "int(void *, const struct lkl_export_progress *)",
+    "failed": "void(void *, const char *, size_t, const char *, int, int)",
+}
+_EIO = 5
+
+
+def _make_entries(ffi: cffi.FFI) -> dict[str, CData]:
+    """A C function of each signature; made once, for a confined process can make no code."""
+
+    def make(name: str, signature: str) -> CData:
+        def enter(opaque: CData, *arguments: Any) -> int | None:  # noqa: ANN401  # as declared
+            callbacks: Callbacks = ffi.from_handle(opaque)
+            return callbacks.call(name, arguments)
+
+        def keep(kind: object, error: object, trace: Any) -> None:  # noqa: ANN401  # a traceback
+            opaque = trace.tb_frame.f_locals["opaque"]
+            callbacks: Callbacks = ffi.from_handle(opaque)
+            callbacks.kept.keep(kind, error, trace)
+
+        error = None if signature.startswith("void") else -_EIO
+        made = ffi.callback(signature, enter, error=error, onerror=keep)
         return cast("CData", made)
+
+    return {name: make(name, signature) for name, signature in _SIGNATURES.items()}
+
+
+@cache
+def hold_image() -> int:
+    """The kernel image's file, opened once for all kernels; raises :exc:`ExplorerError`.
+
+    A process that is to be confined opens it before.
+    """
+    path = load().build.image
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as failure:
+        raise ExplorerError("kernel.load", path=host_path(path), reason=str(failure)) from failure
 
 
 @cache
@@ -320,4 +383,4 @@ def load() -> Binding:
         raise ExplorerError(
             "kernel.load", path=host_path(build.library), reason=str(failure)
         ) from failure
-    return Binding(build, ffi, library)
+    return Binding(build, ffi, library, _make_entries(ffi))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExportError, RecordError
-from explorer.kernel.binding import LklExport, LklExportProgress
+from explorer.kernel.binding import Callbacks, LklExport, LklExportProgress
 from explorer.kernel.calls import Kept, c_path
 
 if TYPE_CHECKING:
@@ -210,14 +210,12 @@ class Directory(_Handle):
             | (library.LKL_EXPORT_OVERWRITE if overwrite else 0)
         )
 
-        def on_progress(_opaque: CData, now: LklExportProgress) -> int:
+        def on_progress(now: LklExportProgress) -> int:
             if progress is None:
                 return 0
             return int(bool(progress(ExportResult(now.entries, now.bytes, now.errors))))
 
-        def on_failed(
-            _opaque: CData, path: CData, length: int, operation: CData, error: int, host: int
-        ) -> None:
+        def on_failed(path: CData, length: int, operation: CData, error: int, host: int) -> None:
             # A file that was at work when the caller cancelled is no failure.
             if failed is not None and not kernel.is_cancelled(error):
                 wrong = kernel.make_error(-error, kernel.binding.text(operation))
@@ -232,13 +230,11 @@ class Directory(_Handle):
                     )
                 )
 
-        # Both live until the call has ended: these names hold them.
-        request.progress = progress_callback = kernel.binding.callback(
-            "int(void *, const struct lkl_export_progress *)", on_progress, kept
-        )
-        request.failed = failed_callback = kernel.binding.callback(
-            "void(void *, const char *, size_t, const char *, int, int)", on_failed, kept
-        )
+        # They live until the call has ended: this name holds them.
+        callbacks = Callbacks(kernel.binding, kept)
+        request.progress = callbacks.add("exported", on_progress)
+        request.failed = callbacks.add("failed", on_failed)
+        request.opaque = callbacks.opaque
         result = kernel.binding.new(LklExportProgress)
         code = library.lkl_export(
             kernel.pointer,
@@ -249,7 +245,7 @@ class Directory(_Handle):
             request,
             result,
         )
-        del progress_callback, failed_callback
+        del callbacks
         kept.raise_kept()
         if kernel.is_cancelled(code):
             raise ExportError("export.cancelled")
@@ -363,10 +359,10 @@ class File(_Handle):
         kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
         kept = Kept()
 
-        def on_progress(_opaque: CData, count: int) -> int:
+        def on_progress(count: int) -> int:
             return int(progress is not None and bool(progress(count)))
 
-        callback = kernel.binding.callback("lkl_progress", on_progress, kept)
+        callbacks = Callbacks(kernel.binding, kept)
         host_error = ffi.new("int *")
         grown = library.lkl_copy_file(
             kernel.pointer,
@@ -375,8 +371,8 @@ class File(_Handle):
             _WHOLE_FILE if length is None else length,
             host_descriptor,
             library.LKL_COPY_SPARSE if sparse else 0,
-            callback,
-            ffi.NULL,
+            callbacks.add("copied", on_progress),
+            callbacks.opaque,
             host_error,
         )
         kept.raise_kept()

@@ -22,11 +22,13 @@ from explorer.core.entries import (
 from explorer.core.errors import ExplorerError, KernelError
 from explorer.core.extents import ExtentKind
 from explorer.kernel.binding import (
+    Callbacks,
     LklDisk,
     LklDiskOperations,
     LklDiskStatistics,
     LklOptions,
     LklStatx,
+    hold_image,
     load,
 )
 from explorer.kernel.calls import Kept, make_error, show_log
@@ -138,7 +140,11 @@ class Kernel(Closing):
         options.image = image
         options.memory = memory
         options.command_line = parameters
-        options.flags = library.LKL_OPTION_DLOPEN if debug else 0
+        if debug:
+            options.flags = library.LKL_OPTION_DLOPEN
+        else:
+            options.flags = library.LKL_OPTION_IMAGE_FD
+            options.image_fd = hold_image()
         options.log_size = log_size
         pointer = ffi.new("struct lkl_kernel **")
         result = library.lkl_init(pointer, options)
@@ -366,37 +372,29 @@ class Disk(Closing):
             disk.fd = plain
         else:
             operations = kernel.binding.new(LklDiskOperations)
-            operations.read = self._callback("int(void *, uint64_t, void *, size_t)", self._read)
+            callbacks = Callbacks(kernel.binding, self._kept)
+            operations.read = callbacks.add("read", self._read)
             if extents is not None:
                 self._extents = extents
-                operations.map = self._callback(
-                    "int64_t(void *, uint64_t, uint64_t, struct lkl_disk_extent *, size_t)",
-                    self._map,
-                )
+                operations.map = callbacks.add("map", self._map)
             if write is not None:
                 self._write_from = write
-                operations.write = self._callback(
-                    "int(void *, uint64_t, const void *, size_t)", self._write
-                )
-            self._held.append(operations)
+                operations.write = callbacks.add("write", self._write)
+            self._held += (callbacks, operations)
             disk.operations = operations
+            disk.opaque = callbacks.opaque
             disk.fd = -1
         disk.size = source.size
         disk.block_size = block_size
         disk.overlay_limit = overlay_limit
         self.number = kernel.check(library.lkl_disk_add(kernel.pointer, disk), "lkl_disk_add")
 
-    def _callback(self, signature: str, function: Callable[..., int]) -> CData:
-        callback = self._kernel.binding.callback(signature, function, self._kept)
-        self._held.append(callback)
-        return callback
-
-    def _read(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
+    def _read(self, offset: int, buffer: CData, length: int) -> int:
         view = memoryview(self._kernel.binding.ffi.buffer(buffer, length))
         self._source.read_into(offset, view)
         return 0
 
-    def _map(self, _opaque: CData, offset: int, length: int, table: CData, count: int) -> int:
+    def _map(self, offset: int, length: int, table: CData, count: int) -> int:
         view = self._kernel.binding.ffi.buffer(table, count * _EXTENT.size)
         library = self._kernel.binding.library
         found = 0
@@ -415,7 +413,7 @@ class Disk(Closing):
                 found += 1
         return found
 
-    def _write(self, _opaque: CData, offset: int, buffer: CData, length: int) -> int:
+    def _write(self, offset: int, buffer: CData, length: int) -> int:
         view = memoryview(self._kernel.binding.ffi.buffer(buffer, length)).toreadonly()
         self._write_from(offset, view)
         return 0
