@@ -132,6 +132,7 @@ class EngineProcess:
             if not select.select([self._source], [], [], self._hang_seconds)[0]:
                 # It hangs: its last words say where each of its threads is.
                 self.process.send_signal(signal.SIGABRT)
+                self.process.send_signal(signal.SIGCONT)
                 self.process.wait(END_SECONDS)
                 raise TimeoutError(self.story())
             piece = os.read(self._source.fileno(), 1 << 16)

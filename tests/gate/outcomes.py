@@ -10,7 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
 LARGE = 400 << 20
 """Bytes of memory from which on an engine is named."""
@@ -87,19 +87,13 @@ class Outcome:
         }
 
 
-def table(outcomes: Iterable[Outcome]) -> str:
-    """Counts by corpus, and what the errors and restarts were by."""
-    corpora: dict[str, list[Outcome]] = {}
-    for one in outcomes:
-        corpora.setdefault(one.corpus, []).append(one)
-    return "\n".join(_lines(corpora))
-
-
-def _lines(corpora: dict[str, list[Outcome]]) -> Iterator[str]:
+def counts(outcomes: Sequence[Outcome]) -> str:
+    """How many ended in which way, by corpus."""
     heads = ("openings", *(end.value for end in End), "changed", "CPU s", "most MiB")
-    yield f"{'corpus':<12}" + "".join(f"{head:>10}" for head in heads)
-    everything = [one for found in corpora.values() for one in found]
-    for corpus, found in (*corpora.items(), ("all", everything)):
+    lines = [f"{'corpus':<12}" + "".join(f"{head:>10}" for head in heads)]
+    corpora = list(dict.fromkeys(one.corpus for one in outcomes))
+    for corpus in (*corpora, "all"):
+        found = [one for one in outcomes if corpus in (one.corpus, "all")]
         ends = Counter(one.end for one in found)
         numbers = (
             len(found),
@@ -108,17 +102,27 @@ def _lines(corpora: dict[str, list[Outcome]]) -> Iterator[str]:
             round(sum(one.cpu for one in found)),
             max((one.memory for one in found), default=0) >> 20,
         )
-        yield f"{corpus:<12}" + "".join(f"{number:>10}" for number in numbers)
+        lines.append(f"{corpus:<12}" + "".join(f"{number:>10}" for number in numbers))
+    return "\n".join(lines)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The counts, what errors and restarts were by, and what is worth a look."""
+    return "\n".join(_lines(outcomes))
+
+
+def _lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield counts(outcomes)
     for end in (End.ERROR, End.RESTARTED, End.HANG, End.WRONG):
-        reasons = Counter((one.corpus, one.why) for one in everything if one.end is end)
+        reasons = Counter((one.corpus, one.why) for one in outcomes if one.end is end)
         if reasons:
             yield f"\n{end.value} by what came first"
         for (corpus, why), count in reasons.most_common():
             yield f"{count:>8}  {corpus:<12}{why}"
     for title, found in (
-        ("not seen to the end, for it took too long", [one for one in everything if one.cut]),
-        (f"more than {LARGE >> 20} MiB", [one for one in everything if one.memory > LARGE]),
-        ("fell", [one for one in everything if one.end is End.RESTARTED or one.failed]),
+        ("not seen to the end, for it took too long", [one for one in outcomes if one.cut]),
+        (f"more than {LARGE >> 20} MiB", [one for one in outcomes if one.memory > LARGE]),
+        ("fell", [one for one in outcomes if one.end is End.RESTARTED or one.failed]),
     ):
         if found:
             yield f"\n{title}"

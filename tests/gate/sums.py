@@ -36,10 +36,11 @@ def find_sums(kind: str, content: Content, runs: Sequence[tuple[int, int]]) -> l
     guess = _GUESSES.get(kind)
     if guess is None:
         return []
-    return [one for one in guess(content, runs) if _is_right(one, content)]
+    return [one for one in guess(content, runs) if is_right(one, content)]
 
 
-def _is_right(one: Sum, content: Content) -> bool:
+def is_right(one: Sum, content: Content) -> bool:
+    """Whether a checksum stands there; the content stays as it is."""
     if one.start < 0 or max(one.end, one.at + one.width) > len(content):
         return False
     place = slice(one.at, one.at + one.width)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -13,10 +14,12 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from unicodedata import category
 
 from explorer.core.entries import Entry, FileType
 from explorer.core.errors import ExplorerError, RecordError
 from explorer.core.messages import TEXTS, describe
+from explorer.core.names import show_name
 from explorer.wire.frames import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.wire.messages import (
     Cancel,
@@ -124,7 +127,7 @@ def visit(path: Path, view: View, outcome: Outcome) -> None:
     """Open an image in an engine, see what is in it, and note how that ended."""
     before = Fingerprint(path)
     start = time.monotonic()
-    visitor = _Visitor(outcome)
+    visitor = Visitor(outcome)
     try:
         visitor.run(path, view)
     finally:
@@ -132,18 +135,18 @@ def visit(path: Path, view: View, outcome: Outcome) -> None:
         outcome.changed = before.changed()
 
 
-class _Visitor:
+class Visitor:
     """Asks one engine after everything, and keeps what went wrong."""
 
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: Outcome, hang_seconds: float = HANG_SECONDS) -> None:
         self._outcome = outcome
-        self._engine = EngineProcess(HANG_SECONDS)
+        self.engine = EngineProcess(hang_seconds)
         self._doing = "open"
         self._until = time.monotonic() + VISIT_SECONDS
 
     def run(self, path: Path, view: View) -> None:
         """All of it, to the end of the engine."""
-        process = self._engine.process
+        process = self.engine.process
         try:
             try:
                 self._visit(path, view)
@@ -151,7 +154,7 @@ class _Visitor:
                 self._outcome.cut = True
             self._doing = "close"
             self._measure()
-            self._note_end(self._engine.close())
+            self._note_end(self.engine.close())
         except EOFError:
             self._note_end(process.returncode)
         except TimeoutError as error:
@@ -160,7 +163,7 @@ class _Visitor:
             # What came was no answer.
             self._end(End.WRONG, f"{self._doing}: {error.code}", str(error))
         except subprocess.TimeoutExpired:
-            self._end(End.HANG, self._doing, self._engine.story())
+            self._end(End.HANG, self._doing, self.engine.story())
         finally:
             if process.poll() is None:
                 process.kill()
@@ -195,8 +198,13 @@ class _Visitor:
             if not ahead or entries >= ENTRIES:
                 break
             folder = ahead.popleft()
-            listed = self._list(volume.number, folder)
-            entries += len(listed)
+            found = self._list(volume.number, folder)
+            entries += len(found)
+            for entry in found:
+                if entry.error:
+                    self._note(f"list: entry {_errno(entry.error)}", show_name(entry.name))
+            # Where it is damaged, there is an entry without a name; none can be asked for.
+            listed = [entry for entry in found if entry.name]
             paths = [folder.rstrip(b"/") + b"/" + entry.name for entry in listed]
             ahead.extend(
                 path for path, entry in zip(paths, listed, strict=True) if entry.is_directory
@@ -220,13 +228,13 @@ class _Visitor:
         found: list[Entry] = []
         try:
             (request,) = self._send(ListDirectory(volume, folder))
-            while not isinstance(message := self._engine.receive(request), Listed):
+            while not isinstance(message := self.engine.receive(request), Listed):
                 if isinstance(message, Failed):
                     raise message.error
                 assert isinstance(message, Entries)
                 found += message.entries
                 if len(found) > ENTRIES:
-                    self._engine.send(Cancel(request))
+                    self.engine.send(Cancel(request))
         except RecordError:
             raise
         except ExplorerError as error:
@@ -248,17 +256,17 @@ class _Visitor:
         self._outcome.requests += 1
         self._measure()
         try:
-            return self._engine.send(message)
+            return self.engine.send(message)
         except BrokenPipeError:
             # It has just ended; what it said is still to be read.
-            self._engine.process.wait(HANG_SECONDS)
+            self.engine.process.wait(HANG_SECONDS)
             raise EOFError from None
 
     def _ask(self, message: Message, end: type[Reply]) -> Reply | None:
         """The answer; None where it is an error, which is noted."""
         try:
             (request,) = self._send(message)
-            return self._engine.collect(request, end)[1]
+            return self.engine.collect(request, end)[1]
         except RecordError:
             raise
         except ExplorerError as error:
@@ -270,18 +278,21 @@ class _Visitor:
     def _note_error(self, error: ExplorerError) -> None:
         detail = f" {error.params['name']}" if error.code == "kernel.call" else ""
         why = f"{self._doing}: {error.code}{detail}"
-        self._outcome.errors[why] += 1
         said = describe(error)
+        self._note(why, said)
         if error.code in ("engine.internal", "engine.lost") or error.code not in _CODES:
             self._end(End.WRONG, why, said)
-        elif len(said.splitlines()) != 1 or not said.isprintable():
-            self._end(End.WRONG, f"{why}: more than a line", ascii(said))
-        else:
-            self._end(End.ERROR, why, said)
+        elif not all(one.isprintable() or one == "\n" or category(one) == "Zs" for one in said):
+            self._end(End.WRONG, f"{why}: not printable", ascii(said))
+
+    def _note(self, why: str, said: str) -> None:
+        """Something was refused."""
+        self._outcome.errors[why] += 1
+        self._end(End.ERROR, why, said)
 
     def _note_end(self, code: int) -> None:
         """The engine ended by itself."""
-        said = self._engine.story()
+        said = self.engine.story()
         if code in _ORDERLY:
             self._end(End.RESTARTED, f"{self._doing}: {_ORDERLY[code]}{_cause(said)}", said)
         elif code < 0:
@@ -298,7 +309,7 @@ class _Visitor:
     def _measure(self) -> None:
         """What the engine's processes had of memory at most, and how long they worked."""
         memory = ticks = 0
-        for process in _descendants(self._engine.process.pid):
+        for process in _descendants(self.engine.process.pid):
             # One may end meanwhile.
             with suppress(OSError, IndexError, ValueError):
                 status = Path(f"/proc/{process}/status").read_text()
@@ -316,6 +327,10 @@ def _descendants(process: int) -> Iterator[int]:
     with suppress(OSError):
         for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
             yield from _descendants(int(child))
+
+
+def _errno(error: int) -> str:
+    return errno.errorcode.get(-error, str(-error))
 
 
 def _cause(story: str) -> str:

@@ -1,0 +1,220 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A part of the gate that takes about a minute, and whether the gate would notice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import pytest
+
+from explorer.core.views import View
+from tests.gate.bases import make_base
+from tests.gate.corpora import ALL_VIEWS, Bases, Case, containers, fuzzed, mutated, real, stacks
+from tests.gate.mutation import mutate
+from tests.gate.outcomes import End, Outcome, counts, table
+from tests.gate.running import open_case, run
+from tests.gate.sums import is_right
+from tests.gate.visit import Fingerprint, Visitor
+from tests.trees import run_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.gate.bases import Base
+
+pytestmark = pytest.mark.usefixtures("built")
+
+SEED = 4
+JOBS = 2
+
+
+@pytest.fixture(scope="module")
+def bases() -> Bases:
+    return Bases()
+
+
+def base_of(bases: Bases, name: str) -> Base:
+    base = bases.get(name)
+    assert base is not None
+    return base
+
+
+# ---- The gate ----------------------------------------------------------------------------------
+
+
+def some(bases: Bases) -> Iterator[Case]:
+    """Of each corpus a part; of those of other projects each image, in one of the views."""
+    for number, case in enumerate(real()):
+        if number % len(ALL_VIEWS) == number // len(ALL_VIEWS) % len(ALL_VIEWS):
+            yield case
+    yield from mutated(bases, 150, SEED)
+    yield from fuzzed(bases, 18, SEED)
+    yield from containers(33, SEED)
+    yield from stacks(27, SEED)
+
+
+@pytest.mark.slow
+def test_every_hostile_image_ends_as_it_may(
+    bases: Bases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcomes = run(some(bases), jobs=JOBS)
+    with capsys.disabled():
+        print(f"\n{counts(outcomes)}")
+    failed = [one.line() for one in outcomes if one.failed]
+    assert not failed, "\n".join([*failed, table(outcomes)])
+    # What is all the same is not looked at.
+    for corpus in {one.corpus for one in outcomes}:
+        ends = {one.end for one in outcomes if one.corpus == corpus}
+        assert {End.OK, End.ERROR} <= ends, corpus
+
+
+# ---- What lets it down -------------------------------------------------------------------------
+
+
+def whole(bases: Bases, folder: Path) -> Path:
+    path = folder / "image"
+    base_of(bases, "ext4").write(path)
+    return path
+
+
+def test_a_whole_image_is_seen_to_its_end(bases: Bases, tmp_path: Path) -> None:
+    outcome = open_case(Case("whole", "ext4", View.AUTO, lambda _: whole(bases, tmp_path)))
+    assert (outcome.end, outcome.changed, outcome.cut, outcome.failed) == (
+        End.OK,
+        False,
+        False,
+        False,
+    ), outcome
+    # 40 files in a folder, a folder with a leaf, and five entries above; lost+found.
+    assert outcome.entries == 40 + 1 + 1 + 4 + 1
+    assert outcome.requests > 3 * outcome.entries
+    assert outcome.memory > 10 << 20
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSEGV])
+def test_an_engine_that_falls_without_a_word_is_noticed(
+    sent: signal.Signals, bases: Bases, tmp_path: Path
+) -> None:
+    outcome = Outcome("", "", "")
+    visitor = Visitor(outcome)
+    visitor.engine.process.send_signal(sent)
+    visitor.run(whole(bases, tmp_path), View.AUTO)
+    assert (outcome.end, outcome.why, outcome.failed) == (End.WRONG, f"open: signal {sent}", True)
+
+
+def test_an_engine_that_is_silent_is_noticed(bases: Bases, tmp_path: Path) -> None:
+    outcome = Outcome("", "", "")
+    visitor = Visitor(outcome, hang_seconds=0.5)
+    visitor.engine.process.send_signal(signal.SIGSTOP)
+    visitor.run(whole(bases, tmp_path), View.AUTO)
+    assert (outcome.end, outcome.why, outcome.failed) == (End.HANG, "open", True)
+    assert visitor.engine.process.poll() is not None
+
+
+def test_a_changed_source_is_noticed(bases: Bases, tmp_path: Path) -> None:
+    path = whole(bases, tmp_path)
+    before, times = Fingerprint(path), path.stat()
+    assert not before.changed()
+    with path.open("r+b") as file:
+        file.seek(1024 + 56)
+        file.write(b"\0")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert before.changed()
+
+
+# ---- Changes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("xfs5", 60),
+        ("xfs-dirty", 30),
+        ("btrfs", 40),
+        ("f2fs", 4),
+        ("nilfs2", 6),
+        ("erofs", 1),
+        ("exfat", 2),
+        ("udf", 200),
+    ],
+)
+def test_sums_are_found_and_put_right(name: str, least: int, bases: Bases, tmp_path: Path) -> None:
+    base = base_of(bases, name)
+    assert len(base.sums) >= least
+    chance = random.Random(SEED)
+    path = tmp_path / "image"
+    base.write(path)
+    content = bytearray(path.read_bytes())
+    for one in base.sums:
+        if one.end <= len(content):
+            inside = [
+                at for at in range(one.start, one.end) if not one.at <= at < one.at + one.width
+            ]
+            content[chance.choice(inside)] ^= 0x10
+            assert not is_right(one, content)
+            one.mend(content)
+            assert is_right(one, content)
+
+
+def test_sums_are_right_to_others(tmp_path: Path) -> None:
+    base = make_base("xfs5", tmp_path)
+    assert base is not None
+    path = tmp_path / "changed"
+    base.write(path)
+    content = bytearray(path.read_bytes())
+    (one,) = [one for one in base.sums if one.start == 0]
+    # The label, in the superblock.
+    content[108:112] = b"gate"
+
+    def crc() -> str:
+        path.write_bytes(content)
+        return run_tool("xfs_db", "-r", "-c", "sb 0", "-c", "crc -v", "-c", "p fname", path)
+
+    assert "(bad)" in crc()
+    one.mend(content)
+    assert "(correct)" in crc()
+    assert 'fname = "gate' in crc()
+
+
+def test_changes_are_the_same_again(bases: Bases, tmp_path: Path) -> None:
+    base = base_of(bases, "ext2-rich")
+    written = []
+    for name in ("first", "first", "second"):
+        mutate(base, tmp_path / "image", name)
+        written.append((tmp_path / "image").read_bytes())
+    assert written[0] == written[1] != written[2]
+
+
+def test_changes_go_where_linux_looks(bases: Bases, tmp_path: Path) -> None:
+    base = base_of(bases, "ext4")
+    # The superblock; the first folder's blocks are among what is read after it.
+    assert 0 in base.mounted
+    assert set(base.mounted) | set(base.walked) < set(base.filled)
+    (magic,) = struct.unpack_from("<H", base.runs[0].content, 1024 + 56)
+    assert magic == 0xEF53
+    changed = 0
+    for number in range(40):
+        mutate(base, tmp_path / "image", f"{number}")
+        data = (tmp_path / "image").read_bytes()
+        looked = {*base.mounted, *base.walked}
+        before = tmp_path / "whole"
+        base.write(before)
+        old = before.read_bytes()
+        differ = [
+            at for at in range(0, len(data), 4096) if data[at : at + 4096] != old[at : at + 4096]
+        ]
+        changed += any(at in looked for at in differ)
+    assert changed > 20
+
+
+def test_a_stopped_run_has_its_order(bases: Bases) -> None:
+    outcomes = run(islice(mutated(bases, 6, SEED), 6), jobs=2)
+    assert [one.number for one in outcomes] == [1, 2, 3, 4, 5, 6]
+    assert not run(mutated(bases, 6, SEED), seconds=0.0)
