@@ -12,7 +12,12 @@ import sys
 
 from explorer.core.urls import is_url
 
-COMMANDS = frozenset({"info", "ls", "stat", "cat", "cp", "hash", "verify", "compare", "self-test"})
+COMMANDS = frozenset(
+    (
+        *("info", "ls", "stat", "cat", "cp", "hash", "verify", "timeline", "inventory"),
+        *("find", "grep", "compare", "self-test"),
+    )
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,6 +42,57 @@ def _digest(text: str) -> bytes:
     return digest
 
 
+SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def _size(text: str) -> int:
+    """Bytes, as ``4096``, ``64K`` or ``1.5G``."""
+    unit = text[-1:].upper()
+    digits = text[:-1] if unit in SIZE_UNITS else text
+    size = float(digits) * SIZE_UNITS.get(unit, 1)
+    if not 0 <= size < 1 << 63:
+        raise ValueError
+    return int(size)
+
+
+def _size_range(text: str) -> tuple[int | None, int | None]:
+    """The least and the most bytes that ``+N`` (more), ``-N`` (less) or ``N`` stand for."""
+    if text.startswith("+"):
+        return _size(text[1:]) + 1, None
+    if text.startswith("-"):
+        return None, _size(text[1:]) - 1
+    return _size(text), _size(text)
+
+
+def _moment(text: str) -> int:
+    """Nanoseconds since 1970 of an ISO 8601 time, with up to nine digits of a second."""
+    import re
+    from datetime import UTC, datetime, timedelta
+
+    found = re.fullmatch(r"(.*?)(?:[.,](\d{1,9}))?(Z|[+-]\d\d:?\d\d)?", text)
+    if found is None:
+        raise ValueError
+    moment = datetime.fromisoformat(found[1] + (found[3] or ""))
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+    return seconds * 1_000_000_000 + int((found[2] or "").ljust(9, "0"))
+
+
+def _types(text: str) -> str:
+    letters = text.replace(",", "")
+    if not letters or set(letters) - set("fdlpsbc"):
+        raise ValueError
+    return letters
+
+
+def _mode_bits(text: str) -> int:
+    bits = int(text, 8)
+    if not 0 < bits <= 0o7777:
+        raise ValueError
+    return bits
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -166,7 +217,139 @@ def make_parser() -> argparse.ArgumentParser:
         help="a digest of the file, all parts, or the disk, and no others; may be repeated",
     )
 
+    _add_evidence(commands, volume)
+
     commands.add_parser(
         "self-test", parents=[common], help="boot, open the sample, copy it and compare"
     )
     return parser
+
+
+def _add_evidence(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], volume: argparse.ArgumentParser
+) -> None:
+    """The commands that go through a volume, and print while they do."""
+    whole = argparse.ArgumentParser(add_help=False, parents=[volume], allow_abbrev=False)
+    whole.add_argument(
+        "--all-volumes",
+        action="store_true",
+        help="go through all that can be mounted; each path has VOLUME: before it",
+    )
+
+    timeline = commands.add_parser(
+        "timeline",
+        parents=[whole],
+        help="the times of all entries, for mactime or as CSV",
+        description="Prints the four times of all that is at and below PATH, as a body file of "
+        "the Sleuth Kit (whole seconds; mactime reads it), or in nanoseconds with --csv and --json "
+        "(an object in each line).",
+    )
+    timeline.add_argument("--csv", action="store_true", help="CSV, with nanoseconds")
+    timeline.add_argument("path", metavar="PATH", nargs="?", default="/")
+
+    inventory = commands.add_parser(
+        "inventory",
+        parents=[whole],
+        help="all that is known of all entries, as CSV",
+        description="Prints all metadata of all that is at and below PATH as CSV, or with --json "
+        "as an object in each line.",
+    )
+    inventory.add_argument(
+        "--hash",
+        dest="algorithms",
+        choices=ALGORITHMS,
+        action="append",
+        default=[],
+        help="digests of the files' contents too; may be repeated",
+    )
+    inventory.add_argument("path", metavar="PATH", nargs="?", default="/")
+
+    find = commands.add_parser(
+        "find",
+        parents=[whole],
+        help="find entries by name, size, time, type and owner",
+        description="Prints the path of each entry at and below PATH that meets all criteria, as "
+        "it is met; with --json an object in each line.",
+    )
+    find.add_argument("-0", dest="raw", action="store_true", help="raw paths, each with a NUL")
+    name = find.add_mutually_exclusive_group()
+    for option, dest, text in (
+        ("--name", "names", "a pattern of the shell that the name has; may be repeated"),
+        ("--iname", "inames", "the same, whatever the case of letters"),
+    ):
+        name.add_argument(option, dest=dest, metavar="GLOB", action="append", default=[], help=text)
+    find.add_argument("--regex", metavar="RE", help="what is found somewhere in the path")
+    find.add_argument(
+        "--size",
+        metavar="[+-]N[KMGT]",
+        type=_size_range,
+        default=(None, None),
+        help="more than N bytes, less (--size=-N), or just so many",
+    )
+    find.add_argument("--newer", metavar="TIME", type=_moment, help="later than an ISO 8601 time")
+    find.add_argument("--older", metavar="TIME", type=_moment, help="earlier than that")
+    find.add_argument(
+        "--time-kind",
+        choices=["modified", "changed", "accessed", "born"],
+        default="modified",
+        help="which time that is",
+    )
+    find.add_argument(
+        "--type",
+        dest="types",
+        metavar="f,d,l,p,s,b,c",
+        type=_types,
+        action="append",
+        default=[],
+        help="files, directories, links, fifos, sockets, block and character devices",
+    )
+    find.add_argument(
+        "--user", "--uid", metavar="USER", help="a number, or a name of the volume's /etc/passwd"
+    )
+    find.add_argument(
+        "--group", "--gid", metavar="GROUP", help="a number, or a name of its /etc/group"
+    )
+    find.add_argument(
+        "--perm",
+        dest="mode_bits",
+        metavar="MODE",
+        type=_mode_bits,
+        default=0,
+        help="octal; all of its bits are set, as 6000 or 0002",
+    )
+    find.add_argument("path", metavar="PATH", nargs="?", default="/")
+
+    grep = commands.add_parser(
+        "grep",
+        parents=[whole],
+        help="find text or bytes in the contents of files",
+        description="Prints path, offset in bytes and surroundings of each place where the "
+        "contents of files at and below PATH hold PATTERN; with --json an object in each line.",
+    )
+    kind = grep.add_mutually_exclusive_group()
+    kind.add_argument("--hex", action="store_true", help="PATTERN is bytes in hexadecimal")
+    kind.add_argument(
+        "--regex", action="store_true", help="PATTERN is a regular expression over bytes"
+    )
+    kind.add_argument(
+        "--encoding",
+        dest="encodings",
+        metavar="NAME[,NAME]",
+        action="append",
+        default=[],
+        help="how the text is encoded; utf-8 and utf-16-le if none is given; may be repeated",
+    )
+    grep.add_argument("-i", dest="ignore_case", action="store_true", help="whatever the case")
+    grep.add_argument(
+        "--name",
+        dest="names",
+        metavar="GLOB",
+        action="append",
+        default=[],
+        help="only in files whose name has this pattern of the shell; may be repeated",
+    )
+    grep.add_argument(
+        "--max-size", metavar="N[KMGT]", type=_size, help="only in files that are not larger"
+    )
+    grep.add_argument("pattern", metavar="PATTERN")
+    grep.add_argument("path", metavar="PATH", nargs="?", default="/")

@@ -9,6 +9,7 @@ from explorer.core.errors import (
     ExportError,
     ImageError,
     KernelError,
+    SearchError,
     SourceError,
     VolumeError,
 )
@@ -30,6 +31,8 @@ def exit_code(error: ExplorerError) -> int:
     """The exit code that tells an error's kind."""
     if isinstance(error, (SourceError, ImageError)):
         return SOURCE
+    if isinstance(error, SearchError):
+        return USAGE
     if isinstance(error, VolumeError):
         return VOLUME
     if isinstance(error, ExportError):

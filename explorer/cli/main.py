@@ -79,6 +79,15 @@ def _command(name: str) -> Callable[[Namespace], int]:
         from explorer.cli import hashing
 
         return {"hash": hashing.hash_image, "verify": hashing.verify_image}[name]
+    if name in ("timeline", "inventory", "find", "grep"):
+        from explorer.cli import streaming
+
+        return {
+            "timeline": streaming.print_timeline,
+            "inventory": streaming.print_inventory,
+            "find": streaming.find,
+            "grep": streaming.grep,
+        }[name]
     if name == "compare":
         from explorer.cli.compare import compare
 

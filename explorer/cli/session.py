@@ -11,8 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explorer.cli.output import print_note
-from explorer.core.errors import SourceError, host_path, source_error
+from explorer.cli.codes import DONE, SOME_FAILED
+from explorer.cli.output import print_error, print_note
+from explorer.core.errors import (
+    KernelError,
+    SearchError,
+    SourceError,
+    VolumeError,
+    host_path,
+    source_error,
+)
+from explorer.core.messages import describe
 from explorer.core.views import View
 from explorer.host.folders import cache_folder
 from explorer.images.opening import Choices
@@ -21,7 +30,7 @@ from explorer.volumes import Source, Wanted
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from explorer.images.base import Image
     from explorer.volumes import MountedVolume
@@ -95,11 +104,47 @@ def open_volume(arguments: Namespace) -> Iterator[MountedVolume]:
     with open_source(arguments) as source:
         volume = source.choose(arguments.volume)
         with source.mount(volume) as mounted:
-            if mounted.as_stored and source.stack.view is View.AUTO:
-                print_note("volume.as-stored", source.stack.name(volume))
-            elif mounted.recovered:
-                print_note("volume.recovered", source.stack.name(volume))
+            _tell_view(source, mounted)
             yield mounted
+
+
+def each_volume(arguments: Namespace, work: Callable[[MountedVolume, bytes], None]) -> int:
+    """Do something with the volume that the arguments name, or with all; returns the exit code.
+
+    With all, each has a prefix that tells its paths from those of others, and one that cannot be
+    mounted, or has no such path, is reported.
+    """
+    code = DONE
+    if not arguments.all_volumes:
+        with open_volume(arguments) as mounted:
+            work(mounted, b"")
+        return code
+    with open_source(arguments) as source:
+        if arguments.key_file is not None:
+            source.unlock_all()
+        volumes = [one for one in source.stack.volumes() if one.mountable or one.locked]
+        if not volumes:
+            # It tells what there is instead.
+            source.choose(None)
+        for volume in volumes:
+            try:
+                with source.mount(volume) as mounted:
+                    _tell_view(source, mounted)
+                    work(mounted, f"{volume.name}:".encode())
+            except (KernelError, SearchError, VolumeError) as error:
+                if error.code == "kernel.ended":
+                    raise
+                print_error(describe(error))
+                code = SOME_FAILED
+    return code
+
+
+def _tell_view(source: Source, mounted: MountedVolume) -> None:
+    name = source.stack.name(mounted.volume)
+    if mounted.as_stored and source.stack.view is View.AUTO:
+        print_note("volume.as-stored", name)
+    elif mounted.recovered:
+        print_note("volume.recovered", name)
 
 
 @contextmanager

@@ -16,6 +16,9 @@ from explorer.core.names import show_name
 
 Param = str | int | bool | None | list[str]
 
+NUMBER_LIMIT = (1 << 63) - 1
+"""What a number of an error may be on its way between processes, above 0 and below."""
+
 
 class ExplorerError(Exception):
     """Anything that can go wrong and that the program foresaw."""
@@ -30,8 +33,15 @@ class ExplorerError(Exception):
         return f"{self.code}({given})"
 
     def to_wire(self) -> dict[str, Any]:
-        """The error as a JSON object; :func:`error_from_wire` is the way back."""
-        return {"kind": type(self).__name__, "code": self.code, "params": self.params}
+        """The error as a JSON object; :func:`error_from_wire` is the way back.
+
+        A place that an image makes up may lie beyond all places; its number travels as text.
+        """
+        params = {
+            name: str(value) if isinstance(value, int) and abs(value) > NUMBER_LIMIT else value
+            for name, value in self.params.items()
+        }
+        return {"kind": type(self).__name__, "code": self.code, "params": params}
 
 
 class SourceError(ExplorerError):
@@ -99,6 +109,10 @@ class ExportError(ExplorerError):
     """Something could not be written to the host."""
 
 
+class SearchError(ExplorerError):
+    """What is to be looked for cannot be looked for: no pattern, no encoding, no such owner."""
+
+
 class EngineLost(ExplorerError):
     """The process that held the kernel has ended."""
 
@@ -121,6 +135,7 @@ _KINDS: dict[str, type[ExplorerError]] = {
         KernelError,
         VolumeError,
         ExportError,
+        SearchError,
         EngineLost,
         RecordError,
     )

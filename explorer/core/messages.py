@@ -126,6 +126,12 @@ TEXTS: dict[str, str] = {
     "record.error": "a damaged error came from the engine: {reason}",
     "record.xattr": "a damaged extended attribute came from the engine: {reason}",
     "record.volume": "a damaged volume came from the engine: {reason}",
+    # Searching
+    "search.pattern": "no regular expression: {pattern}: {reason}",
+    "search.encoding": "the text cannot be had in {encoding}: {reason}",
+    "search.length": "nothing to search for, or more than {limit} bytes",
+    "search.owner": "{kind} {name}: the volume knows no such name; a number is always taken",
+    "search.type": "{type}: no type of entry; known are the letters {known}",
     # Inside the image
     "path.directory": "{path}: is a folder in the image, not a file",
     "path.not-a-file": "{path}: is a {type} in the image, not a file",

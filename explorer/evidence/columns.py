@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import stat
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from explorer.core.entries import MASK_MODE, Entry
 from explorer.core.names import show_name
-from explorer.core.objects import entry_times
+from explorer.core.objects import TIMES, entry_times, json_entry, json_name
 from explorer.core.times import iso_time
 
 if TYPE_CHECKING:
@@ -40,6 +41,20 @@ def shown_mode(entry: Entry) -> str:
 
 # A volume has few modes, and each entry asks.
 _filemode = lru_cache(maxsize=4096)(stat.filemode)
+
+
+def entry_object(path: bytes, entry: Entry, target: bytes | None) -> dict[str, Any]:
+    """An entry as a JSON object, as the commands show it, with its times as numbers too."""
+    shown = {**json_name(path, "path"), **json_entry(entry)}
+    for key, time in zip(TIMES, entry_times(entry), strict=True):
+        if time is not None:
+            shown[f"{key}_ns"] = time
+    return shown if target is None else shown | json_name(target, "target")
+
+
+def json_rows(rows: Iterable[dict[str, Any]]) -> bytes:
+    """JSON objects, a line each."""
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
 
 
 def csv_rows(rows: Iterable[Sequence[object]]) -> bytes:

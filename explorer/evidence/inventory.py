@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from explorer.core.entries import TYPE_NAMES, Entry
 from explorer.core.errors import ExplorerError
-from explorer.core.objects import DEVICES, TIMES, entry_times, json_entry, json_name
+from explorer.core.objects import DEVICES, TIMES, entry_times, json_name
 from explorer.evidence.attributes import describe_attribute
-from explorer.evidence.columns import csv_rows, exact_name, iso_times
+from explorer.evidence.columns import csv_rows, entry_object, exact_name, iso_times, json_rows
 from explorer.evidence.owners import read_owners
 from explorer.evidence.timeline import Rows, read_target
 from explorer.evidence.walking import Failure, Folders, go_on, never, walk_tree
@@ -135,24 +135,17 @@ def _csv_row(row: _Row, owners: Owners, algorithms: Sequence[str]) -> list[objec
 
 
 def _json(rows: list[_Row], owners: Owners, _algorithms: Sequence[str]) -> bytes:
-    return "".join(f"{json.dumps(_json_row(row, owners))}\n" for row in rows).encode()
+    return json_rows(_json_row(row, owners) for row in rows)
 
 
 def _json_row(row: _Row, owners: Owners) -> dict[str, Any]:
-    """As the commands show an entry, and more; what is not known is left out."""
+    """What is not known is left out."""
     entry = row.entry
-    shown = {**json_name(row.path, "path"), **json_entry(entry)}
-    for key, number, names in (
-        ("user", entry.uid, owners.users),
-        ("group", entry.gid, owners.groups),
-    ):
+    shown = entry_object(row.path, entry, row.target)
+    named = (("user", entry.uid, owners.users), ("group", entry.gid, owners.groups))
+    for key, number, names in named:
         if entry.mask and number in names:
             shown[key] = names[number]
-    for key, time in zip(TIMES, entry_times(entry), strict=True):
-        if time is not None:
-            shown[f"{key}_ns"] = time
-    if row.target is not None:
-        shown |= json_name(row.target, "target")
     if row.xattrs:
         shown["xattrs"] = _xattrs(row.xattrs)
     return shown | {name: digest.hex() for name, digest in row.digests.items()}

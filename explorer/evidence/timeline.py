@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-r"""The times of all entries of a volume: as the Sleuth Kit's body file, or as CSV.
+r"""The times of all entries of a volume: as the Sleuth Kit's body file, CSV or JSON.
 
 The body file is that of the Sleuth Kit 3 and later, ``MD5|name|inode|mode|UID|GID|size|atime|
 mtime|ctime|crtime``, times in whole seconds, for ``mactime``. A name's ``|`` and ``%`` are written
 as ``%7C`` and ``%25``, which mactime takes back; control bytes as ``\xNN``, for it prints what it
-takes back, and a name must not make up lines of a timeline. The CSV has everything as it is.
+takes back, and a name must not make up lines of a timeline. The other forms have all as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from explorer.core.entries import MASK_MODE, Entry, FileType
 from explorer.core.errors import ExplorerError
 from explorer.core.objects import TIMES, entry_times
-from explorer.evidence.columns import csv_rows, exact_name, iso_times, shown_mode
+from explorer.evidence.columns import (
+    csv_rows,
+    entry_object,
+    exact_name,
+    iso_times,
+    json_rows,
+    shown_mode,
+)
 from explorer.evidence.walking import Failure, Placed, go_on, never, walk_tree
 
 if TYPE_CHECKING:
@@ -27,8 +34,8 @@ if TYPE_CHECKING:
     from explorer.evidence.walking import Check
     from explorer.kernel import Mount
 
-Form = Literal["body", "csv"]
-FORMS: tuple[Form, ...] = ("body", "csv")
+Form = Literal["body", "csv", "json"]
+FORMS: tuple[Form, ...] = ("body", "csv", "json")
 
 CSV_COLUMNS = (
     *("path", "path_hex", "target", "target_hex", "inode", "mode", "uid", "gid", "size"),
@@ -65,7 +72,7 @@ def timeline(
     """
     if form == "csv" and head:
         yield Rows(csv_rows([CSV_COLUMNS]), 0, [])
-    make = _csv if form == "csv" else _body
+    make = {"body": _body, "csv": _csv, "json": _json}[form]
     for entries, failures in walk_tree(mount, start, check):
         placed = [(*one, read_target(mount, one, failures)) for one in entries]
         yield Rows(make(prefix, placed), len(entries), failures)
@@ -81,6 +88,10 @@ def read_target(mount: Mount, placed: Placed, failures: list[Failure]) -> bytes 
     except ExplorerError as error:
         failures.append(Failure(path, go_on(error)))
         return None
+
+
+def _json(prefix: bytes, placed: list[tuple[bytes, Entry, bytes | None]]) -> bytes:
+    return json_rows(entry_object(prefix + path, entry, target) for path, entry, target in placed)
 
 
 def _csv(prefix: bytes, placed: list[tuple[bytes, Entry, bytes | None]]) -> bytes:
