@@ -45,20 +45,44 @@ REQUESTS_LIMIT = 1 << 16
 SWITCH_SECONDS = 0.0005
 """How long a thread of Python's keeps the others waiting: each call into the kernel gives the turn
 away, and bulk work in Python would have it back only after the usual ten times as long."""
+YIELD_SECONDS = 0.05
+"""How long a step of bulk work waits at most for what a person waits for: the kernel has one CPU,
+of which both would get half."""
 
 
 class Cancelled(Exception):
     """The window no longer wants the answer."""
 
 
+class _Urgent:
+    """How many answers a person waits for."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._count = 0
+
+    def add(self, change: int) -> None:
+        with self._changed:
+            self._count += change
+            if not self._count:
+                self._changed.notify_all()
+
+    def wait_for_none(self, seconds: float) -> None:
+        if self._count:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._count, seconds)
+
+
 class Answer:
     """One request's way back to the window."""
 
-    def __init__(self, pipe: Pipe, request: int, message: Message) -> None:
+    def __init__(self, pipe: Pipe, request: int, message: Message, urgent: _Urgent) -> None:
+        """Used by :class:`Server`."""
         self._pipe = pipe
         self.request = request
         self.message = message
         self.bulk = type(message) in BULK
+        self._urgent = urgent
         self._cancelled = Event()
 
     def cancel(self) -> None:
@@ -67,7 +91,13 @@ class Answer:
 
     @property
     def cancelled(self) -> bool:
-        """Whether to stop. To be asked with each step: it tells the watchdog that there is one."""
+        """Whether to stop.
+
+        To be asked at each step: it tells the watchdog that there is one, and bulk work lets others
+        go first.
+        """
+        if self.bulk:
+            self._urgent.wait_for_none(YIELD_SECONDS)
         operation = watch.current()
         if operation is not None:
             operation.step()
@@ -153,6 +183,7 @@ class Server:
         self._handler = handler
         self._answers: dict[int, Answer] = {}
         self._lock = Lock()
+        self._urgent = _Urgent()
         sys.setswitchinterval(SWITCH_SECONDS)
         self._interactive = _Lane("interactive", INTERACTIVE_THREADS, self._give)
         self._bulk = _Lane("bulk", BULK_THREADS, self._give)
@@ -166,7 +197,7 @@ class Server:
             if isinstance(message, Cancel):
                 self._cancel(message.target)
             elif type(message) in REPLIES:
-                self._begin(Answer(self._pipe, request, message))
+                self._begin(Answer(self._pipe, request, message, self._urgent))
             else:
                 kind = type(message).__name__
                 raise RecordError("record.message", message=kind, reason="no request")
@@ -189,6 +220,8 @@ class Server:
             if len(self._answers) >= REQUESTS_LIMIT:
                 raise RecordError("record.frame", reason="too many requests")
             self._answers[answer.request] = answer
+        if not answer.bulk:
+            self._urgent.add(1)
         self._lane(answer).add(answer)
 
     def _cancel(self, request: int) -> None:
@@ -227,6 +260,8 @@ class Server:
     def _end(self, answer: Answer, end: Reply | Failed) -> None:
         with self._lock:
             del self._answers[answer.request]
+        if not answer.bulk:
+            self._urgent.add(-1)
         with suppress(BrokenPipeError):
             try:
                 answer.end(end)
