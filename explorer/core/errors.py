@@ -17,7 +17,7 @@ from explorer.core.names import show_name
 Param = str | int | bool | None | list[str]
 
 NUMBER_LIMIT = (1 << 63) - 1
-"""What a number of an error may be on its way between processes, above 0 and below."""
+"""The largest number that an error has as such, above 0 and below; others are text."""
 
 
 class ExplorerError(Exception):
@@ -26,22 +26,19 @@ class ExplorerError(Exception):
     def __init__(self, code: str, **params: Param) -> None:
         super().__init__(code)
         self.code = code
-        self.params = params
+        # A place that an image makes up may lie beyond all places; the wire has 64 bits for one.
+        self.params = {
+            name: str(value) if isinstance(value, int) and abs(value) > NUMBER_LIMIT else value
+            for name, value in params.items()
+        }
 
     def __str__(self) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
         return f"{self.code}({given})"
 
     def to_wire(self) -> dict[str, Any]:
-        """The error as a JSON object; :func:`error_from_wire` is the way back.
-
-        A place that an image makes up may lie beyond all places; its number travels as text.
-        """
-        params = {
-            name: str(value) if isinstance(value, int) and abs(value) > NUMBER_LIMIT else value
-            for name, value in self.params.items()
-        }
-        return {"kind": type(self).__name__, "code": self.code, "params": params}
+        """The error as a JSON object; :func:`error_from_wire` is the way back."""
+        return {"kind": type(self).__name__, "code": self.code, "params": self.params}
 
 
 class SourceError(ExplorerError):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import explorer
 from explorer.core.errors import (
+    CorruptImage,
     EngineLost,
     ExplorerError,
     KernelError,
@@ -24,6 +25,8 @@ from explorer.core.errors import (
     source_error,
 )
 from explorer.core.messages import NOTES, TEXTS, WHY, describe
+from explorer.wire.frames import FrameReader, encode
+from explorer.wire.messages import Failed
 
 ROOT = Path(explorer.__file__).parent
 
@@ -42,6 +45,19 @@ def test_an_error_crosses_the_wire(error: ExplorerError) -> None:
     assert type(back) is type(error)
     assert (back.code, back.params) == (error.code, error.params)
     assert describe(back) == describe(error)
+
+
+@pytest.mark.parametrize("offset", [1 << 63, 9444732682065290473472, -(1 << 70)])
+def test_a_number_beyond_64_bits_crosses_the_wire_as_text(offset: int) -> None:
+    error = CorruptImage("image.corrupt", path="a", structure="b", offset=offset, reason="c")
+    message = Failed(error)
+    head, payload = encode(1, message)
+    reader = FrameReader()
+    reader.feed(head + payload)
+    frame = reader.next_frame()
+    assert frame is not None
+    assert isinstance(frame.message, Failed)
+    assert describe(frame.message.error) == describe(error)
 
 
 JSON = st.recursive(
