@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PATH_SIZE = 4096
 _LINK_LIMIT = 40
+_SIZE_LIMIT = (1 << 63) - 1
 LAST_MESSAGES = 8
 """Lines of the kernel's log that an error takes along."""
 
@@ -312,7 +313,7 @@ class Mount(Closing):
         return path.rstrip(b"/").rpartition(b"/")[2]
 
     def capacity(self) -> Capacity:
-        """Size and free space."""
+        """Size and free space, each below 2**63: a damaged image may say anything."""
         kernel = self._kernel
         with self.open_directory() as root:
             now = kernel.binding.new(LklStatfs)
@@ -322,7 +323,10 @@ class Mount(Closing):
                 b"/",
             )
         unit = now.f_frsize or now.f_bsize
-        return Capacity(now.f_blocks * unit, now.f_bfree * unit)
+        size, free = (
+            min(max(blocks * unit, 0), _SIZE_LIMIT) for blocks in (now.f_blocks, now.f_bfree)
+        )
+        return Capacity(size, free)
 
     def close(self) -> None:
         """Unmount; a second call does nothing, nor does one in a kernel that ended."""

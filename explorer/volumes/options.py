@@ -87,8 +87,9 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     "udf": (Attempt("iocharset=utf8,unhide"),),
     # errors=continue: as for ext4. A damaged block is reported when it is read, not before.
     "squashfs": (Attempt("errors=continue"),),
-    # case=asis: names as they are stored, not in lower case. check=normal is enough for reading.
-    "hpfs": (Attempt("case=asis,errors=continue"), Attempt("case=asis,errors=continue,check=none")),
+    # case=asis: names as they are stored, not in lower case. check=normal is enough for reading;
+    # with check=none Linux goes round for ever in a tree that leads back to itself.
+    "hpfs": (Attempt("case=asis,errors=continue"),),
     "befs": (Attempt("iocharset=utf8"),),
 }
 

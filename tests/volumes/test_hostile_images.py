@@ -27,6 +27,8 @@ from tests.volumes.handmade import affs, befs, hpfs, qnx6
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from explorer.volumes import MountedVolume
+
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 30
 """Enough for a small image on a busy machine; a longer run is one without an end."""
@@ -295,3 +297,38 @@ def test_nanoseconds_beyond_a_second(
     assert run_program("cp", "-r", image, "/", tmp_path / "copy") == (codes.DONE, "")
     wanted = 1_700_000_000 * 10**9 + stored
     assert (tmp_path / "copy" / "empty").stat().st_mtime_ns == wanted
+
+
+def test_an_hpfs_tree_that_leads_back_to_itself(
+    tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    # Without its own checks Linux' HPFS goes round in it for ever, while it mounts.
+    content = bytearray(hpfs())
+    node = content.index(struct.pack("<I", 0x77E4_0AAE))
+    first, end = node + 20, node + 2048
+    length, flags = struct.unpack_from("<HB", content, first)
+    below = struct.pack("<I", node // 512)
+    content[first:end] = content[first : first + length] + below + content[first + length : end - 4]
+    # Of the entry: its length, and that there is a node below it.
+    struct.pack_into("<HB", content, first, length + 4, flags | 4)
+    # The root's own sector is damaged too, which only those checks would mind.
+    content[content.index(struct.pack("<I", 0xF7E4_0AAE))] ^= 0xFF
+    image = tmp_path / "hpfs.img"
+    image.write_bytes(content)
+    unchanged(image)
+    listed, errors = run_program("ls", "-R", image)
+    assert listed == codes.VOLUME, errors
+
+
+def test_a_file_system_larger_than_numbers_are(
+    tmp_path: Path, mounted: Callable[[Path], MountedVolume]
+) -> None:
+    content = bytearray(befs())
+    # struct befs_super_block: after the first magic number 16 bytes, and two numbers of blocks,
+    # of which more are used than there are.
+    place = content.index(b"1SFB") + 16
+    struct.pack_into("<QQ", content, place, 1 << 60, (1 << 60) + 1)
+    image = tmp_path / "befs.img"
+    image.write_bytes(content)
+    size, free = mounted(image).mount.capacity()
+    assert 0 <= free <= size == (1 << 63) - 1
