@@ -175,16 +175,24 @@ class Visitor:
         opened = self._ask(OpenSource((bytes(path),), view=view.value), SourceOpened)
         if opened is None:
             return
-        volumes = opened.volumes
-        for volume in opened.volumes:
-            if volume.content == "btrfs" and volume.mountable:
+        ahead = deque(opened.volumes)
+        seen = {volume.number for volume in ahead}
+        mounted = 0
+        while ahead and mounted < VOLUMES:
+            volume = ahead.popleft()
+            if not volume.mountable:
+                continue
+            mounted += 1
+            self._doing = "mount"
+            if self._ask(OpenVolume(volume.number), VolumeOpened) is None:
+                continue
+            self._walk(volume)
+            if volume.content == "btrfs":
                 self._doing = "subvolumes"
                 found = self._ask(FindSubvolumes(volume.number), VolumesFound)
-                volumes = found.volumes if found is not None else volumes
-        for volume in [volume for volume in volumes if volume.mountable][:VOLUMES]:
-            self._doing = "mount"
-            if self._ask(OpenVolume(volume.number), VolumeOpened) is not None:
-                self._walk(volume)
+                more = found.volumes if found is not None else ()
+                ahead.extend(volume for volume in more if volume.number not in seen)
+                seen.update(volume.number for volume in more)
         self._doing = "count"
         counted = self._ask(ReadCounters(), Counters)
         if counted is not None and counted.written_bytes:
