@@ -293,6 +293,61 @@ int disk_write(struct disk *disk, uint64_t offset, struct cursor *cursor,
 	return 0;
 }
 
+/* ---- Where bytes are --------------------------------------------------- */
+
+/* How many bytes from offset on the overlay has, or has not, as *covered says.
+ */
+static uint64_t same_in_overlay(const struct disk *disk, uint64_t offset,
+				uint64_t length, bool *covered)
+{
+	uint64_t end = within_block(offset, length);
+
+	if (!disk->overlay.used) {
+		*covered = false;
+		return length;
+	}
+	*covered = overlay_find(&disk->overlay, offset / OVERLAY_BLOCK);
+	while (end < length &&
+	       !overlay_find(&disk->overlay, (offset + end) / OVERLAY_BLOCK) ==
+		   !*covered)
+		end += within_block(offset + end, length - end);
+	return end;
+}
+
+static int find_source(struct disk *disk, uint64_t offset, uint64_t length,
+		       struct lkl_disk_extent *found)
+{
+	uint64_t present = within_size(disk, offset, length);
+
+	*found = (struct lkl_disk_extent){
+	    .length = present ? present : length,
+	    .fd = LKL_EXTENT_ENCODED,
+	};
+	if (!present)
+		return 0;
+	if (disk->map)
+		return extent_map_find(disk->map, offset, present, found);
+	if (!disk->operations.read) {
+		found->fd = disk->file;
+		found->position = offset;
+	}
+	return 0;
+}
+
+int disk_find(struct disk *disk, uint64_t offset, uint64_t length,
+	      struct lkl_disk_extent *found)
+{
+	int error = find_source(disk, offset, length, found);
+	bool covered;
+
+	if (error)
+		return error;
+	found->length = same_in_overlay(disk, offset, found->length, &covered);
+	if (covered)
+		found->fd = LKL_EXTENT_ENCODED;
+	return 0;
+}
+
 /* ---- Making a disk ----------------------------------------------------- */
 
 static bool valid_block_size(uint32_t size)
@@ -360,6 +415,7 @@ int disk_create(struct disk **created, const struct lkl_disk *options,
 	if (!disk)
 		return -ENOMEM;
 	memset(disk, 0, sizeof(*disk));
+	lock_init(&disk->lock);
 	disk->opaque = options->opaque;
 	disk->file = (intptr_t)options->fd;
 	disk->size = options->size;

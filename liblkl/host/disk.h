@@ -15,11 +15,19 @@
 
 #include "extent_map.h"
 #include "overlay.h"
+#include "semaphore.h"
 #include "virtio_blk.h"
 #include "virtio_mmio.h"
 
 struct disk {
 	struct virtio_device device; /* first, for its alignment */
+
+	/*
+	 * Held while a request is served and while disk_find() looks: the
+	 * former happens on whichever thread has the kernel's CPU, the latter
+	 * outside of the kernel.  Both change the map and may ask the program.
+	 */
+	struct semaphore lock;
 	struct virtio_blk_config config;
 	char serial[20]; /* padded with NUL, as GET_ID wants it */
 
@@ -75,5 +83,14 @@ int disk_read(struct disk *disk, uint64_t offset, struct cursor *cursor,
 	      uint64_t length);
 int disk_write(struct disk *disk, uint64_t offset, struct cursor *cursor,
 	       uint64_t length);
+
+/*
+ * Where the bytes from offset on are in files of the host: at least one, at
+ * most length of them, all inside the capacity.  What has to be read through
+ * the disk, as it stands in the overlay or the source must make it, is encoded.
+ * Returns 0 or a negative errno.
+ */
+int disk_find(struct disk *disk, uint64_t offset, uint64_t length,
+	      struct lkl_disk_extent *found);
 
 #endif

@@ -120,8 +120,31 @@ int lkl_disk_remove(struct lkl_kernel *kernel, int number)
 	unlock(&kernel->disks_lock);
 	if (error < 0)
 		return error;
+	/* Who had found it before has its lock. */
+	lock(&disk->lock);
+	unlock(&disk->lock);
 	disk_destroy(disk);
 	return 0;
+}
+
+int disks_find(struct lkl_kernel *kernel, int number, uint64_t offset,
+	       uint64_t length, struct lkl_disk_extent *found)
+{
+	int error = -EINVAL;
+	struct disk *disk;
+
+	lock(&kernel->disks_lock);
+	disk = find_disk(kernel, number);
+	if (disk)
+		lock(&disk->lock);
+	unlock(&kernel->disks_lock);
+	if (!disk)
+		return -ENODEV;
+	if (length && length <= disk->capacity &&
+	    offset <= disk->capacity - length)
+		error = disk_find(disk, offset, length, found);
+	unlock(&disk->lock);
+	return error;
 }
 
 int lkl_disk_statistics(struct lkl_kernel *kernel, int number,

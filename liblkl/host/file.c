@@ -16,10 +16,6 @@
 #define PIECE (1u << 20)
 /* From this length on, opening once more for direct I/O costs less. */
 #define DIRECT_LEAST (1u << 20)
-/* The largest logical block, which direct I/O must be aligned to. */
-#define DIRECT_ALIGNMENT 4096u
-/* Zeros of this size become a hole in the copy of a file with holes. */
-#define HOLE_LEAST 4096u
 /* Linux reads no more than 2 GiB less a page at a time. */
 #define READ_MOST (1u << 30)
 
@@ -125,76 +121,112 @@ void copy_memory_free(struct lkl_kernel *kernel, struct copy_memory *memory)
 	memory->base = NULL;
 }
 
-/*
- * A second descriptor of the same file, for direct I/O: a flag set on the first
- * would meet whoever else reads there.  Negative where that is not possible.
- */
-static int open_direct(struct lkl_kernel *kernel, int fd)
+/* By a second descriptor: a flag set on the first would meet whoever else reads
+ * there. */
+void content_open_direct(struct content *content)
 {
 	char path[32];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return (int)lkl_sys_openat(kernel, LKL_AT_FDCWD, path,
-				   LKL_O_RDONLY | LKL_O_DIRECT |
-				       LKL_O_NONBLOCK | LKL_O_NOATIME |
-				       LKL_O_LARGEFILE | LKL_O_CLOEXEC,
-				   0);
+	if (content->direct >= 0)
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", content->fd);
+	content->direct = (int)lkl_sys_openat(
+	    content->kernel, LKL_AT_FDCWD, path,
+	    LKL_O_RDONLY | LKL_O_DIRECT | LKL_O_NONBLOCK | LKL_O_NOATIME |
+		LKL_O_LARGEFILE | LKL_O_CLOEXEC,
+	    0);
+}
+
+struct content content_open(struct lkl_kernel *kernel, int fd,
+			    const struct lkl_stat *stat, uint64_t length,
+			    bool direct)
+{
+	struct content content = {
+	    .kernel = kernel,
+	    .fd = fd,
+	    .direct = -1,
+	    /* Files that tell no size, as those of proc, have some bytes. */
+	    .size = stat->size ? stat->size : INT64_MAX,
+	    .holes = stat->size / 512 > stat->blocks,
+	};
+
+	if (direct && stat->size && length >= DIRECT_LEAST)
+		content_open_direct(&content);
+	return content;
+}
+
+void content_close(struct content *content)
+{
+	if (content->direct >= 0)
+		lkl_sys_close(content->kernel, content->direct);
+	content->direct = -1;
 }
 
 /*
- * Reads a piece into the memory: directly what is whole blocks, heads and tails
- * through the page cache, and everything once that has not worked.
+ * Directly what is whole blocks, heads and tails through the page cache, and
+ * everything once that has not worked.
  */
-static int64_t read_piece(const struct copy *copy, int *direct, uint64_t at,
-			  size_t wanted)
+int64_t content_read(struct content *content, uint64_t at, void *place,
+		     size_t length)
 {
 	size_t head = at % DIRECT_ALIGNMENT;
 
-	if (*direct >= 0 && head) {
-		wanted = smaller(wanted, DIRECT_ALIGNMENT - head);
-	} else if (*direct >= 0 && wanted >= DIRECT_ALIGNMENT) {
+	if (content->direct >= 0 && head) {
+		length = smaller(length, DIRECT_ALIGNMENT - head);
+	} else if (content->direct >= 0 && length >= DIRECT_ALIGNMENT) {
 		int64_t got = lkl_sys_pread64(
-		    copy->kernel, *direct, copy->memory->base,
-		    wanted - wanted % DIRECT_ALIGNMENT, (int64_t)at);
+		    content->kernel, content->direct, place,
+		    length - length % DIRECT_ALIGNMENT, (int64_t)at);
 
 		if (got > 0)
 			return got;
-		lkl_sys_close(copy->kernel, *direct);
-		*direct = -1;
+		content_close(content);
 	}
-	return lkl_sys_pread64(copy->kernel, copy->fd, copy->memory->base,
-			       wanted, (int64_t)at);
+	return lkl_sys_pread64(content->kernel, content->fd, place, length,
+			       (int64_t)at);
 }
 
-/* Where the data that stands at offset or after it begins and ends. */
-static int find_data(const struct copy *copy, uint64_t size, uint64_t offset,
-		     uint64_t *begin, uint64_t *end)
+int content_find(struct content *content, uint64_t at, uint64_t *data)
 {
-	int64_t data = lkl_sys_lseek(copy->kernel, copy->fd, (int64_t)offset,
-				     LKL_SEEK_DATA);
+	int64_t begin = lkl_sys_lseek(content->kernel, content->fd, (int64_t)at,
+				      LKL_SEEK_DATA);
 	int64_t hole;
 
-	*begin = offset;
-	*end = UINT64_MAX;
-	if (data == -ENXIO) {
-		*begin = size;
+	*data = at;
+	content->data_end = UINT64_MAX;
+	if (begin == -ENXIO) {
+		*data = content->size;
 		return 0;
 	}
 	/* Not known here: all of it is read. */
-	if (data < 0)
-		return data == -EINVAL ? 0 : (int)data;
-	*begin = (uint64_t)data;
-	hole = lkl_sys_lseek(copy->kernel, copy->fd, data, LKL_SEEK_HOLE);
+	if (begin < 0)
+		return begin == -EINVAL ? 0 : (int)begin;
+	*data = (uint64_t)begin;
+	hole =
+	    lkl_sys_lseek(content->kernel, content->fd, begin, LKL_SEEK_HOLE);
 	if (hole < 0)
 		return hole == -EINVAL ? 0 : (int)hole;
-	if (hole > data)
-		*end = (uint64_t)hole;
+	if (hole > begin)
+		content->data_end = (uint64_t)hole;
 	return 0;
 }
 
 static bool is_zero(const unsigned char *bytes, size_t length)
 {
 	return bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0;
+}
+
+size_t content_run(const unsigned char *bytes, size_t length, bool *zeros)
+{
+	size_t end = 0;
+
+	*zeros = is_zero(bytes, smaller(HOLE_LEAST, length));
+	do
+		end += smaller(HOLE_LEAST, length - end);
+	while (end < length &&
+	       is_zero(bytes + end, smaller(HOLE_LEAST, length - end)) ==
+		   *zeros);
+	return end;
 }
 
 static int put_data(struct copy *copy, const unsigned char *bytes,
@@ -227,22 +259,15 @@ static int put_hole(struct copy *copy, uint64_t length)
 static int put_sparse(struct copy *copy, const unsigned char *bytes,
 		      size_t length)
 {
-	size_t at = 0;
 	int error = 0;
 
-	while (at < length && !error) {
-		bool hole =
-		    is_zero(bytes + at, smaller(HOLE_LEAST, length - at));
-		size_t end = at;
+	while (length > 0 && !error) {
+		bool hole;
+		size_t run = content_run(bytes, length, &hole);
 
-		do
-			end += smaller(HOLE_LEAST, length - end);
-		while (end < length &&
-		       is_zero(bytes + end,
-			       smaller(HOLE_LEAST, length - end)) == hole);
-		error = hole ? put_hole(copy, end - at)
-			     : put_data(copy, bytes + at, end - at);
-		at = end;
+		error = hole ? put_hole(copy, run) : put_data(copy, bytes, run);
+		bytes += run;
+		length -= run;
 	}
 	return error;
 }
@@ -250,25 +275,25 @@ static int put_sparse(struct copy *copy, const unsigned char *bytes,
 int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 		  uint64_t offset, uint64_t length)
 {
-	/* Files that tell no size, as those of proc, are read to their end. */
-	uint64_t size = stat->size ? stat->size : INT64_MAX;
-	bool holes = stat->size / 512 > stat->blocks;
-	uint64_t at = offset, end, data_end = offset;
-	int direct = -1;
+	struct content content;
+	uint64_t at = offset, end;
 	int error = 0;
 
-	end = offset >= size ? offset : offset + smaller(length, size - offset);
-	if (copy->memory->of_kernel && stat->size && end - at >= DIRECT_LEAST)
-		direct = open_direct(copy->kernel, copy->fd);
+	content = content_open(copy->kernel, copy->fd, stat,
+			       smaller(length, stat->size - offset),
+			       copy->memory->of_kernel && offset < stat->size);
+	end = offset >= content.size
+		  ? offset
+		  : offset + smaller(length, content.size - offset);
 	while (at < end && !error) {
 		const unsigned char *bytes = copy->memory->base;
 		int64_t got;
 		size_t wanted;
 
-		if (holes && at >= data_end) {
+		if (content.holes && at >= content.data_end) {
 			uint64_t data;
 
-			error = find_data(copy, size, at, &data, &data_end);
+			error = content_find(&content, at, &data);
 			if (error)
 				break;
 			data = smaller(data, end);
@@ -283,14 +308,14 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 			}
 		}
 		wanted = smaller(copy->memory->size, end - at);
-		if (holes)
-			wanted = smaller(wanted, data_end - at);
-		got = read_piece(copy, &direct, at, wanted);
+		if (content.holes)
+			wanted = smaller(wanted, content.data_end - at);
+		got = content_read(&content, at, copy->memory->base, wanted);
 		if (got < 0)
 			error = (int)got;
 		if (got <= 0)
 			break;
-		error = holes && copy->sparse
+		error = content.holes && copy->sparse
 			    ? put_sparse(copy, bytes, (size_t)got)
 			    : put_data(copy, bytes, (size_t)got);
 		copy->host_failed = error;
@@ -300,12 +325,11 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 			error = -ECANCELED;
 	}
 	/* A hole at the end is no part of the file yet. */
-	if (!error && holes && copy->sparse && at > offset) {
+	if (!error && content.holes && copy->sparse && at > offset) {
 		error = sink_end_here(copy->sink);
 		copy->host_failed = error;
 	}
-	if (direct >= 0)
-		lkl_sys_close(copy->kernel, direct);
+	content_close(&content);
 	return error ? error : (int64_t)(at - offset);
 }
 

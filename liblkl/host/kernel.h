@@ -99,6 +99,12 @@ void kernel_end(struct lkl_kernel *kernel, int state);
  * device /sys/devices/platform/virtio-mmio.NUMBER.
  */
 bool disk_exists(struct lkl_kernel *kernel, int number);
+/*
+ * disk_find() of the disk of that number; from any thread that is not inside
+ * the kernel.  -ENODEV, -EINVAL beyond its end.
+ */
+int disks_find(struct lkl_kernel *kernel, int number, uint64_t offset,
+	       uint64_t length, struct lkl_disk_extent *found);
 /* Closes all disks; the kernel has ended. */
 void disks_destroy(struct lkl_kernel *kernel);
 

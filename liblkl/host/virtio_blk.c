@@ -110,8 +110,11 @@ static uint8_t read_sectors(struct disk *disk, uint64_t sector,
 	struct cursor cursor = {segments, 0};
 	int error = -1;
 
-	if (inside(disk, sector, length))
+	if (inside(disk, sector, length)) {
+		lock(&disk->lock);
 		error = disk_read(disk, sector * SECTOR, &cursor, length);
+		unlock(&disk->lock);
+	}
 	count_request(&disk->read_requests, &disk->read_bytes,
 		      &disk->read_errors, length, error);
 	return error < 0 ? STATUS_IO_ERROR : STATUS_OK;
@@ -122,8 +125,11 @@ static uint8_t write_sectors(struct disk *disk, uint64_t sector,
 {
 	int error = -1;
 
-	if (disk_writable(disk) && inside(disk, sector, length))
+	if (disk_writable(disk) && inside(disk, sector, length)) {
+		lock(&disk->lock);
 		error = disk_write(disk, sector * SECTOR, cursor, length);
+		unlock(&disk->lock);
+	}
 	count_request(&disk->write_requests, &disk->write_bytes,
 		      &disk->write_errors, length, error);
 	return error < 0 ? STATUS_IO_ERROR : STATUS_OK;

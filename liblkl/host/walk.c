@@ -25,8 +25,8 @@ struct identity {
 
 /* A directory that stands in another one and waits for being entered. */
 struct waiting {
-	uint64_t number;
-	uint32_t size; /* of this and the name that follows, aligned */
+	uint64_t number; /* 0: it is not to be entered */
+	uint32_t size;	 /* of this and the name that follows, aligned */
 };
 
 /* A directory that was entered; its place in the array is its depth. */
@@ -41,6 +41,7 @@ struct level {
 	size_t used;
 	size_t allocated;
 	size_t next;
+	size_t searched; /* by walk_drop() */
 };
 
 struct lkl_walk {
@@ -239,6 +240,20 @@ static int number_entries(struct lkl_walk *walk, struct level *level,
 	return 0;
 }
 
+/* Whether a directory waits in a level; passes those that shall not. */
+static bool has_waiting(struct level *level)
+{
+	while (level->next < level->used) {
+		const struct waiting *waiting =
+		    (const struct waiting *)(level->space + level->next);
+
+		if (waiting->number)
+			return true;
+		level->next += waiting->size;
+	}
+	return false;
+}
+
 /* Enters the next directory that waits in the deepest level. */
 static int enter(struct lkl_walk *walk, struct walk_step *step)
 {
@@ -321,7 +336,7 @@ int walk_step(struct lkl_walk *walk, void *buffer, size_t size,
 	if (walk->depth == 0)
 		return 0;
 	level = &walk->levels[walk->depth - 1];
-	if (level->at_end && level->next < level->used)
+	if (level->at_end && has_waiting(level))
 		return enter(walk, step);
 
 	step->fd = level->fd;
@@ -359,6 +374,21 @@ int walk_step(struct lkl_walk *walk, void *buffer, size_t size,
 void walk_skip(struct lkl_walk *walk)
 {
 	walk->levels[walk->depth - 1].at_end = true;
+}
+
+void walk_drop(struct lkl_walk *walk, uint64_t number)
+{
+	struct level *level = &walk->levels[walk->depth - 1];
+	struct waiting *waiting;
+
+	for (; level->searched < level->used;
+	     level->searched += waiting->size) {
+		waiting = (struct waiting *)(level->space + level->searched);
+		if (waiting->number == number) {
+			waiting->number = 0;
+			return;
+		}
+	}
 }
 
 int lkl_walk_open(struct lkl_kernel *kernel, int directory, uint32_t max_depth,

@@ -1,7 +1,8 @@
 /* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A walk, step by step: what lkl_walk_read and lkl_export have in common.
+ * A walk, step by step: what lkl_walk_read, lkl_export and lkl_pack have in
+ * common.
  * Internal to this room.
  *
  * Each directory is read to its end before the first one in it is entered,
@@ -50,5 +51,11 @@ int walk_step(struct lkl_walk *walk, void *buffer, size_t size,
 
 /* Nothing more of the directory just entered is wanted: leave it next. */
 void walk_skip(struct lkl_walk *walk);
+
+/*
+ * A directory among the ENTRIES just read, by its number, is not to be entered.
+ * Several are given in their order.
+ */
+void walk_drop(struct lkl_walk *walk, uint64_t number);
 
 #endif

@@ -386,6 +386,82 @@ int lkl_export(struct lkl_kernel *kernel, int directory, const char *name,
 	       const struct lkl_export *request,
 	       struct lkl_export_progress *result);
 
+/* lkl_pack.flags */
+#define LKL_PACK_XATTRS 0x1 /* extended attributes too */
+#define LKL_PACK_HOLES 0x2  /* blocks that cannot be read cost no more */
+#define LKL_PACK_FOLLOW 0x4 /* links to files are sent as the files */
+#define LKL_PACK_PLAN 0x8   /* no content: what would be sent */
+
+struct lkl_packer;
+
+struct lkl_pack_progress {
+	uint64_t entries; /* sent or refused */
+	uint64_t bytes;	  /* of content, without holes */
+	uint64_t errors;  /* entries not sent whole */
+};
+
+struct lkl_pack {
+	uint32_t flags;
+	uint32_t max_depth; /* 0: as deep as the stream can be */
+	int socket;	    /* of the host, blocking; stays the caller's */
+	int root;	    /* FOLLOW: a directory that no link leads out of */
+	/*
+	 * A disk and the bytes of it where the volume lies, if a file's bytes
+	 * by FIEMAP are the volume's: large files are then sent as extents of
+	 * the host's files as far as they are that.  It must not be removed
+	 * before lkl_pack_close.  disk -1: all is read.
+	 */
+	int disk;
+	uint64_t start, size;
+	/* Called now and then; non-zero cancels. */
+	int (*progress)(void *opaque, const struct lkl_pack_progress *progress);
+	/*
+	 * Called for each regular file that is read, after its content, and
+	 * each directory entered: may send named streams.  Returns 0, or a
+	 * negative errno when some could not be.
+	 */
+	int (*extra)(void *opaque, struct lkl_packer *packer,
+		     const struct lkl_stat *stat);
+	void *opaque;
+};
+
+/*
+ * Sends trees of the kernel through a stream socket to a process that writes
+ * them, in the form of shared/copy_stream.h.  One thread at a time; nothing is
+ * held while it waits for the other side.  An entry that cannot be read is sent
+ * as such and stops nothing.  What stops it is returned by this and all later
+ * calls: -ECANCELED when cancelled or nobody listens any more, -EPROTO for an
+ * answer that is none, -ENOMEM, -EIO when the kernel has ended.
+ */
+int lkl_pack_open(struct lkl_kernel *kernel, const struct lkl_pack *request,
+		  struct lkl_packer **packer);
+
+/*
+ * Sends an entry of a directory, or the directory itself (name ""), with all
+ * below it, under the name target.  target "": a directory's contents, into the
+ * destination itself; else -ENOTDIR.  -EINVAL for a target that is no name.
+ */
+int lkl_pack_entry(struct lkl_packer *packer, int directory, const char *name,
+		   const char *target);
+
+/*
+ * For lkl_pack.extra: begins a named stream of the file at work, and adds to
+ * its content.  0 or what stopped the packer; -EINVAL for a name that is none.
+ */
+int lkl_pack_stream(struct lkl_packer *packer, const char *name);
+int lkl_pack_stream_bytes(struct lkl_packer *packer, const void *bytes,
+			  size_t length);
+
+/* Tells that nothing follows: error 0, or why (a negative errno). */
+int lkl_pack_finish(struct lkl_packer *packer, int error);
+
+/* From any thread before lkl_pack_close: ends all that goes on or is begun. */
+void lkl_pack_cancel(struct lkl_packer *packer);
+
+struct lkl_pack_progress lkl_pack_progress(const struct lkl_packer *packer);
+
+void lkl_pack_close(struct lkl_packer *packer);
+
 /*
  * Memory for direct I/O (LKL_O_DIRECT), from the kernel's own RAM: page
  * aligned, at most 16 MiB apiece; NULL when there is none.
@@ -419,6 +495,10 @@ int64_t lkl_syscall(struct lkl_kernel *kernel, int64_t number,
 #define LKL_O_NOATIME 0x40000
 #define LKL_O_CLOEXEC 0x80000
 #define LKL_O_PATH 0x200000
+
+#define LKL_RESOLVE_NO_XDEV 0x1
+#define LKL_RESOLVE_NO_MAGICLINKS 0x2
+#define LKL_RESOLVE_IN_ROOT 0x10
 
 #define LKL_SEEK_SET 0
 #define LKL_SEEK_CUR 1
@@ -482,6 +562,13 @@ struct lkl_statx_timestamp {
 	int32_t reserved;
 };
 
+/* struct open_how of include/uapi/linux/openat2.h */
+struct lkl_open_how {
+	uint64_t flags;
+	uint64_t mode;
+	uint64_t resolve;
+};
+
 /* struct statx of include/uapi/linux/stat.h */
 struct lkl_statx {
 	uint32_t stx_mask;
@@ -541,6 +628,8 @@ struct lkl_linux_dirent64 {
  */
 int64_t lkl_sys_openat(struct lkl_kernel *kernel, int dirfd, const char *path,
 		       int flags, uint32_t mode);
+int64_t lkl_sys_openat2(struct lkl_kernel *kernel, int dirfd, const char *path,
+			const struct lkl_open_how *how, size_t size);
 int64_t lkl_sys_close(struct lkl_kernel *kernel, int fd);
 int64_t lkl_sys_read(struct lkl_kernel *kernel, int fd, void *buffer,
 		     size_t size);
