@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from explorer.core.errors import UnknownFormat, VolumeError
-from explorer.core.volume import FREE
+from explorer.core.volume import FREE, NO_PARENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -118,3 +118,69 @@ def select_volume(path: str, volumes: Sequence[Volume], wanted: str | None) -> V
         if len(only) == 1:
             return only[0]
     raise VolumeError("volume.none", path=path, list=listing)
+
+
+class Holder(Protocol):
+    """What has volumes, and can open those that are encrypted."""
+
+    def volumes(self) -> Sequence[Volume]:
+        """All that are known."""
+
+    def find_subvolumes(self, volume: Volume) -> None:
+        """Make the subvolumes of one known."""
+
+    def unlock(self, volume: Volume) -> Volume:
+        """Open an encrypted one, asking for its passphrase; returns what it holds.
+
+        Raises :exc:`VolumeError` when there is no passphrase, or only wrong ones.
+        """
+
+
+def choose_volume(path: str, holder: Holder, wanted: str | None) -> Volume:
+    """The volume that a person means, as :func:`select_volume`, unlocked as far as need be.
+
+    Raises as :func:`select_volume` and :meth:`Holder.unlock`.
+    """
+    if wanted is not None and "@" in wanted:
+        base = wanted.partition("@")[0]
+        for volume in holder.volumes():
+            if base in (volume.name, str(volume.number), volume.label):
+                holder.find_subvolumes(volume)
+    while True:
+        try:
+            volume = select_volume(path, holder.volumes(), wanted)
+        except VolumeError as error:
+            # It may be behind a lock.
+            if error.code in ("volume.missing", "volume.none") and unlock_any(holder):
+                continue
+            raise
+        if not volume.locked:
+            return volume
+        opened = holder.unlock(volume)
+        if opened.mountable:
+            return opened
+        # The only one on what was unlocked, if there is one.
+        volumes = holder.volumes()
+        within = [one for one in volumes if _is_on(volumes, one, opened)]
+        volume = select_volume(path, within, None)
+        if not volume.locked:
+            return volume
+        wanted = volume.name
+
+
+def unlock_any(holder: Holder) -> bool:
+    """Unlock all that is locked and known; whether anything was."""
+    locked = [volume for volume in holder.volumes() if volume.locked]
+    for volume in locked:
+        holder.unlock(volume)
+    return bool(locked)
+
+
+def _is_on(volumes: Sequence[Volume], volume: Volume, below: Volume) -> bool:
+    parents = {one.number: one.parent for one in volumes}
+    number = volume.number
+    for _ in parents:
+        if number == below.number:
+            return True
+        number = parents.get(number, NO_PARENT)
+    return False

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from explorer.core.closing import Closing
 from explorer.core.errors import VolumeError
-from explorer.core.selection import select_volume
+from explorer.core.selection import choose_volume, unlock_any
 from explorer.core.views import View
-from explorer.core.volume import NO_PARENT
 from explorer.images.opening import Choices
 from explorer.images.registry import open_file, open_image
 from explorer.kernel import Kernel
@@ -112,40 +111,15 @@ class Source(Closing):
 
         Raises as :func:`select_volume`, and as :meth:`Stack.unlock`.
         """
-        path = self.image.path
-        if wanted is not None and "@" in wanted:
-            base = wanted.partition("@")[0]
-            for volume in self.stack.volumes():
-                if base in (volume.name, str(volume.number), volume.label):
-                    self.stack.find_subvolumes(volume)
-        while True:
-            try:
-                volume = select_volume(path, self.stack.volumes(), wanted)
-            except VolumeError as error:
-                # It may be behind a lock.
-                if error.code in ("volume.missing", "volume.none") and self._unlock_any():
-                    continue
-                raise
-            if not volume.locked:
-                return volume
-            opened = self.unlock(volume)
-            if opened.mountable:
-                return opened
-            # The only one on what was unlocked, if there is one.
-            within = [one for one in self.stack.volumes() if self._is_on(one, opened)]
-            volume = select_volume(path, within, None)
-            if not volume.locked:
-                return volume
-            wanted = volume.name
+        return choose_volume(self.image.path, self, wanted)
 
-    def _is_on(self, volume: Volume, below: Volume) -> bool:
-        parents = {one.number: one.parent for one in self.stack.volumes()}
-        number = volume.number
-        for _ in parents:
-            if number == below.number:
-                return True
-            number = parents.get(number, NO_PARENT)
-        return False
+    def volumes(self) -> Sequence[Volume]:
+        """All volumes of the innermost level, as far as they are known."""
+        return self.stack.volumes()
+
+    def find_subvolumes(self, volume: Volume) -> None:
+        """Look for subvolumes and snapshots in a volume."""
+        self.stack.find_subvolumes(volume)
 
     def unlock(self, volume: Volume) -> Volume:
         """Ask for the passphrase of a volume and open it.
@@ -167,18 +141,9 @@ class Source(Closing):
                 failure = error
         raise failure
 
-    def _unlock_any(self) -> bool:
-        """Unlock what is locked; whether anything was."""
-        if self._ask is None:
-            return False
-        locked = [volume for volume in self.stack.volumes() if volume.locked]
-        for volume in locked:
-            self.unlock(volume)
-        return bool(locked)
-
     def unlock_all(self) -> None:
         """Unlock everything that is encrypted, what is in it too."""
-        while self._unlock_any():
+        while self._ask is not None and unlock_any(self):
             pass
 
     def mount(self, volume: Volume) -> MountedVolume:
