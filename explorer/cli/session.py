@@ -5,21 +5,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.cli.codes import DONE, SOME_FAILED
 from explorer.cli.output import print_error, print_note
+from explorer.cli.passphrases import Passphrases
 from explorer.core.errors import (
     KernelError,
     SearchError,
-    SourceError,
     VolumeError,
-    host_path,
-    source_error,
 )
 from explorer.core.messages import describe
 from explorer.core.views import View
@@ -35,43 +31,8 @@ if TYPE_CHECKING:
     from explorer.images.base import Image
     from explorer.volumes import MountedVolume
 
-KEY_LIMIT = 8 * 1024 * 1024
-"""Bytes of a key file; as many as cryptsetup reads."""
 
-TRIES = 3
-"""Passphrases that a person may type before the command gives up."""
-
-
-def _read_key(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            key = file.read(KEY_LIMIT + 1)
-    except OSError as failure:
-        raise source_error(path, failure) from failure
-    if len(key) > KEY_LIMIT:
-        raise SourceError("source.key-size", path=host_path(path), limit=KEY_LIMIT)
-    return key
-
-
-class _Passphrases:
-    """Where passphrases come from: the key file if one was given, else the person, if there."""
-
-    def __init__(self, key_file: str | None) -> None:
-        self._key = None if key_file is None else _read_key(key_file)
-
-    def ask(self, what: str, wrong: int = 0) -> bytes | None:
-        """A passphrase for ``what``, of which ``wrong`` were tried in vain."""
-        if self._key is not None:
-            return None if wrong else self._key
-        if wrong >= TRIES or not sys.stdin.isatty():
-            return None
-        from getpass import getpass
-
-        again = "Wrong. " if wrong else ""
-        return os.fsencode(getpass(f"{again}Passphrase for {what}: "))
-
-
-def _wanted(arguments: Namespace, passphrases: _Passphrases) -> Wanted:
+def _wanted(arguments: Namespace, passphrases: Passphrases) -> Wanted:
     return Wanted(
         paths=tuple(os.fsencode(path) for path in (arguments.image, *arguments.more)),
         choices=Choices(
@@ -90,7 +51,7 @@ def _wanted(arguments: Namespace, passphrases: _Passphrases) -> Wanted:
 @contextmanager
 def open_source(arguments: Namespace, view: View | None = None) -> Iterator[Source]:
     """The source that the arguments name, looked at in ``view`` if not in theirs."""
-    passphrases = _Passphrases(arguments.key_file)
+    passphrases = Passphrases(arguments.key_file)
     wanted = _wanted(arguments, passphrases)
     if view is not None:
         wanted = replace(wanted, view=view)
@@ -154,7 +115,7 @@ def open_images(arguments: Namespace) -> Iterator[tuple[Image, ...]]:
         with open_source(arguments) as source:
             yield source.stack.images
         return
-    wanted = _wanted(arguments, _Passphrases(arguments.key_file))
+    wanted = _wanted(arguments, Passphrases(arguments.key_file))
     with ExitStack() as stack:
         yield tuple(
             stack.enter_context(open_image(path, choices=wanted.choices)) for path in wanted.paths
