@@ -15,7 +15,7 @@ from explorer.core.urls import is_url
 COMMANDS = frozenset(
     (
         *("info", "ls", "stat", "cat", "cp", "hash", "verify", "timeline", "inventory"),
-        *("find", "grep", "compare", "self-test"),
+        *("find", "grep", "diff", "self-test"),
     )
 )
 

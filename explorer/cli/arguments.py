@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, TypeVar
 
 from explorer import __version__
 from explorer.core.views import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EPILOG = """\
 Without a command, or with nothing but an image, the window opens.
@@ -35,12 +39,33 @@ ALGORITHMS = ("md5", "sha1", "sha256", "blake2b")
 """Those of :mod:`explorer.native.digests`, which a parser need not load."""
 
 
+T = TypeVar("T")
+
+
+def _checked(what: str, read: Callable[[str], T]) -> Callable[[str], T]:
+    """A reader of an argument's value that says what is wrong with one it cannot read."""
+
+    def checked(text: str) -> T:
+        try:
+            return read(text)
+        except (ValueError, OverflowError):
+            raise argparse.ArgumentTypeError(f"not {what}: {text}") from None
+
+    return checked
+
+
 def _digest(text: str) -> bytes:
     digest = bytes.fromhex(text)
     if len(digest) not in (16, 20, 32, 64):
         raise ValueError
     return digest
 
+
+DIFF_FACTS = (
+    *("type", "mode", "owner", "links", "size", "device", "modified", "changed"),
+    *("target", "xattrs", "content"),
+)
+"""Those of :mod:`explorer.evidence.comparison`."""
 
 SIZE_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -153,12 +178,6 @@ def make_parser() -> argparse.ArgumentParser:
     )
     info.add_argument("--unlock", action="store_true", help="ask for passphrases, and look inside")
 
-    commands.add_parser(
-        "compare",
-        parents=[volume],
-        help="what recovery changes: the volume as stored beside the volume recovered",
-    )
-
     ls = commands.add_parser("ls", parents=[volume], help="list a folder")
     ls.add_argument("-l", dest="long", action="store_true", help="mode, owner, size and time too")
     ls.add_argument("-R", dest="recursive", action="store_true", help="all folders below as well")
@@ -211,13 +230,42 @@ def make_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--expect",
         metavar="HEX",
-        type=_digest,
+        type=_checked("a digest in hexadecimal", _digest),
         action="append",
         default=[],
         help="a digest of the file, all parts, or the disk, and no others; may be repeated",
     )
 
     _add_evidence(commands, volume)
+
+    diff = commands.add_parser(
+        "diff",
+        parents=[volume],
+        help="what differs between two volumes, or two views of one",
+        description="Compares all that is at and below PATH with what is there in another image, "
+        "another volume (a subvolume or snapshot is one), or another view of the same volume: "
+        "type, mode, owner, size, times of modification and change, links, targets, attributes; "
+        "with --content the bytes of files, too. Prints what was added, removed and changed, with "
+        "--json an object in each line. Ends with 0 when nothing differs, else with 1.",
+    )
+    other = diff.add_mutually_exclusive_group()
+    other.add_argument("--against", metavar="IMAGE", help="the other image")
+    other.add_argument(
+        "--views", action="store_true", help="the volume as stored, and recovered in memory"
+    )
+    diff.add_argument(
+        "--against-volume", metavar="NAME|LABEL|UUID", help="which volume of the other side"
+    )
+    diff.add_argument("--content", action="store_true", help="compare the bytes of files, too")
+    diff.add_argument(
+        "--ignore",
+        choices=DIFF_FACTS,
+        metavar="FACT",
+        action="append",
+        default=[],
+        help=f"what may differ, one of {', '.join(DIFF_FACTS)}; may be repeated",
+    )
+    diff.add_argument("path", metavar="PATH", nargs="?", default="/")
 
     commands.add_parser(
         "self-test", parents=[common], help="boot, open the sample, copy it and compare"
@@ -282,12 +330,19 @@ def _add_evidence(
     find.add_argument(
         "--size",
         metavar="[+-]N[KMGT]",
-        type=_size_range,
+        type=_checked("a size", _size_range),
         default=(None, None),
         help="more than N bytes, less (--size=-N), or just so many",
     )
-    find.add_argument("--newer", metavar="TIME", type=_moment, help="later than an ISO 8601 time")
-    find.add_argument("--older", metavar="TIME", type=_moment, help="earlier than that")
+    find.add_argument(
+        "--newer",
+        metavar="TIME",
+        type=_checked("a time", _moment),
+        help="later than an ISO 8601 time",
+    )
+    find.add_argument(
+        "--older", metavar="TIME", type=_checked("a time", _moment), help="earlier than that"
+    )
     find.add_argument(
         "--time-kind",
         choices=["modified", "changed", "accessed", "born"],
@@ -298,7 +353,7 @@ def _add_evidence(
         "--type",
         dest="types",
         metavar="f,d,l,p,s,b,c",
-        type=_types,
+        type=_checked("types of entries", _types),
         action="append",
         default=[],
         help="files, directories, links, fifos, sockets, block and character devices",
@@ -313,7 +368,7 @@ def _add_evidence(
         "--perm",
         dest="mode_bits",
         metavar="MODE",
-        type=_mode_bits,
+        type=_checked("an octal mode", _mode_bits),
         default=0,
         help="octal; all of its bits are set, as 6000 or 0002",
     )
@@ -349,7 +404,10 @@ def _add_evidence(
         help="only in files whose name has this pattern of the shell; may be repeated",
     )
     grep.add_argument(
-        "--max-size", metavar="N[KMGT]", type=_size, help="only in files that are not larger"
+        "--max-size",
+        metavar="N[KMGT]",
+        type=_checked("a size", _size),
+        help="only in files that are not larger",
     )
     grep.add_argument("pattern", metavar="PATTERN")
     grep.add_argument("path", metavar="PATH", nargs="?", default="/")

@@ -88,10 +88,10 @@ def _command(name: str) -> Callable[[Namespace], int]:
             "find": streaming.find,
             "grep": streaming.grep,
         }[name]
-    if name == "compare":
-        from explorer.cli.compare import compare
+    if name == "diff":
+        from explorer.cli.difference import diff
 
-        return compare
+        return diff
     if name == "self-test":
         from explorer.cli.selftest import self_test
 

@@ -12,8 +12,8 @@ import pytest
 
 from explorer.core.errors import KernelError, VolumeError
 from explorer.core.views import View
+from explorer.evidence.comparison import compare_trees
 from explorer.volumes import Source, Wanted
-from explorer.volumes.comparison import compare_mounts
 from explorer.volumes.features import CLEAN, DIRTY, DIRTY_JOURNAL
 from tests.trees import find_tool, make_empty, noise, run_tool
 from tests.volumes.ntfs_log import FIRST_PAGE, leave_dirty, log_place
@@ -119,7 +119,9 @@ def test_the_two_views_are_compared(dirty: Path) -> None:
         stored.mount(stored.choose(None)) as left,
         recovered.mount(recovered.choose(None)) as right,
     ):
-        assert [one.path for one in compare_mounts(left.mount, right.mount)] == [b"/file"]
+        assert [one.path for one in compare_trees(left.mount, right.mount, content=True)] == [
+            b"/file"
+        ]
 
 
 @pytest.mark.parametrize("view", View)
