@@ -184,7 +184,8 @@ def _udf(content: Content, runs: Sequence[tuple[int, int]]) -> Iterator[Sum]:
         # A number, version 2 or 3, its sum, and a byte of zeros.
         if len(tag) == 16 and tag[2:4] in (b"\2\0", b"\3\0") and not tag[5]:
             (length,) = struct.unpack_from("<H", tag, 10)
-            yield Sum(at + 16, at + 16 + length, at + 8, 2, crc)
+            if length:
+                yield Sum(at + 16, at + 16 + length, at + 8, 2, crc)
             yield Sum(at, at + 16, at + 4, 1, lambda raw: bytes([sum(raw) & 0xFF]))
 
 

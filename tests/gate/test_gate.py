@@ -50,9 +50,10 @@ def base_of(bases: Bases, name: str) -> Base:
 
 
 def some(bases: Bases) -> Iterator[Case]:
-    """Of each corpus a part; of those of other projects each image, in one of the views."""
+    """Of each corpus a part; of other projects' every second image, each in one of the views."""
     for number, case in enumerate(real()):
-        if number % len(ALL_VIEWS) == number // len(ALL_VIEWS) % len(ALL_VIEWS):
+        image, view = divmod(number, len(ALL_VIEWS))
+        if image % 2 == 0 and view == image // 2 % len(ALL_VIEWS):
             yield case
     yield from mutated(bases, 150, SEED)
     yield from fuzzed(bases, 18, SEED)
@@ -69,10 +70,10 @@ def test_every_hostile_image_ends_as_it_may(
         print(f"\n{counts(outcomes)}")
     failed = [one.line() for one in outcomes if one.failed]
     assert not failed, "\n".join([*failed, table(outcomes)])
-    # What is all the same is not looked at.
+    # Where all end in the same way, nothing has been looked at; containers hold no files.
     for corpus in {one.corpus for one in outcomes}:
         ends = {one.end for one in outcomes if one.corpus == corpus}
-        assert {End.OK, End.ERROR} <= ends, corpus
+        assert ends >= ({End.ERROR} if corpus == "containers" else {End.OK, End.ERROR}), corpus
 
 
 # ---- What lets it down -------------------------------------------------------------------------
@@ -136,7 +137,6 @@ def test_a_changed_source_is_noticed(bases: Bases, tmp_path: Path) -> None:
     ("name", "least"),
     [
         ("xfs5", 60),
-        ("xfs-dirty", 30),
         ("btrfs", 40),
         ("f2fs", 4),
         ("nilfs2", 6),

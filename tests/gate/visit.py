@@ -167,7 +167,10 @@ class Visitor:
         finally:
             if process.poll() is None:
                 process.kill()
-                process.wait()
+            # What could not be sent any more.
+            with suppress(BrokenPipeError):
+                self.engine.close()
+            self.engine.close()
 
     # ---- What is asked
 
@@ -302,7 +305,8 @@ class Visitor:
         """The engine ended by itself."""
         said = self.engine.story()
         if code in _ORDERLY:
-            self._end(End.RESTARTED, f"{self._doing}: {_ORDERLY[code]}{_cause(said)}", said)
+            why = f"{self._doing}: {_ORDERLY[code]}{_cause(said)}"
+            self._end(End.RESTARTED, why, _last_line(said))
         elif code < 0:
             self._end(End.WRONG, f"{self._doing}: signal {-code}", said)
         elif code or self._doing != "close":
@@ -339,6 +343,12 @@ def _descendants(process: int) -> Iterator[int]:
 
 def _errno(error: int) -> str:
     return errno.errorcode.get(-error, str(-error))
+
+
+def _last_line(story: str) -> str:
+    """What the engine said last: the kernel's last line, where that had ended."""
+    said = story.partition("\nengine:\n")[2].partition("\nkernel:\n")[0].split("\n")
+    return next((line for line in reversed(said) if line.strip()), "")
 
 
 def _cause(story: str) -> str:
