@@ -13,6 +13,7 @@ from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import VolumeError
 from explorer.core.selection import select_volume
 from explorer.core.views import View
+from explorer.core.volume import OPENED
 from explorer.host.handover import Giver
 from explorer.wire.messages import (
     RANGE_LIMIT,
@@ -163,13 +164,18 @@ class Volume:
         found: VolumeOpened = self.source.engine.ask(OpenVolume(self.facts.number))
         return found
 
-    def unlock(self, passphrase: str | bytes) -> None:
-        """Open an encrypted volume; what it holds is in :attr:`Source.volumes` then.
+    def unlock(self, passphrase: str | bytes) -> Volume:
+        """Open an encrypted volume; returns what it holds, on which others may stand.
 
         Raises :exc:`VolumeError` for a wrong passphrase.
         """
         request = Unlock(self.facts.number, os.fsencode(passphrase))
         self.source.take_volumes(self.source.engine.ask(request))
+        return next(
+            volume
+            for volume in self.source.volumes
+            if volume.facts.parent == self.facts.number and volume.facts.kind == OPENED
+        )
 
     def find_subvolumes(self) -> None:
         """Look for subvolumes and snapshots; they are in :attr:`Source.volumes` then."""
