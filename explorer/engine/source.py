@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from explorer.core.errors import (
     VolumeError,
 )
 from explorer.core.views import View
-from explorer.engine import watch
+from explorer.engine import evidence, watch
 from explorer.engine.export import export
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.host.folders import cache_folder
@@ -26,6 +26,13 @@ from explorer.images.opening import Choices
 from explorer.volumes import Source as OpenedSource
 from explorer.volumes import Wanted
 from explorer.volumes.facts import image_lines
+from explorer.wire.evidence import (
+    FindEntries,
+    HashSource,
+    ReadInventory,
+    ReadTimeline,
+    SearchContents,
+)
 from explorer.wire.frames import EXIT_KERNEL_ENDED
 from explorer.wire.messages import (
     LINKS_LIMIT,
@@ -80,23 +87,29 @@ class Source(Closing):
         self._volumes: dict[int, Volume] = {}
         self._mount_locks: dict[int, Lock] = {}
         self._mounted: dict[int, MountedVolume] = {}
+        self._pulse_lock = Lock()
         self._log_position = 0
         self._log_tail = b""
 
     def close(self) -> None:
         """Close the source."""
+        with self._pulse_lock:
+            self._source = None
         self._stack.close()
 
     def pulse(self) -> tuple[int, bytes]:
         """Bytes that the source has given so far, and the kernel's last messages."""
-        source = self._source
-        if source is None or source.kernel.state == "closed":
-            return 0, b""
-        given = sum(disk.statistics().read_bytes for disk in source.stack.disks)
-        text, end = source.kernel.read_log(self._log_position)
-        self._log_position = end
-        self._log_tail = (self._log_tail + text)[-watch.LOG_LIMIT :]
-        return given, self._log_tail
+        with self._pulse_lock:
+            source = self._source
+            if source is None:
+                return 0, self._log_tail
+            given = 0
+            # One that is removed meanwhile gives nothing.
+            with suppress(KernelError):
+                given = sum(disk.statistics().read_bytes for disk in source.stack.disks)
+            text, self._log_position = source.kernel.read_log(self._log_position)
+            self._log_tail = (self._log_tail + text)[-watch.LOG_LIMIT :]
+            return given, self._log_tail
 
     def handle(self, message: Message, answer: Answer) -> Reply:
         """Answers one request; from any thread."""
@@ -135,6 +148,15 @@ class Source(Closing):
                 return self._read_range(volume, path, offset, length)
             case Export():
                 return export(self._mount(message.volume), message, answer)
+            case HashSource(volume=volume):
+                wanted = None if volume is None else self._volume(volume)
+                return evidence.hash_source(self._opened(), wanted, message, answer)
+            case ReadTimeline(volume) | ReadInventory(volume):
+                return evidence.tell_rows(self._mount(volume), message, answer)
+            case FindEntries(volume):
+                return evidence.find(self._mount(volume), message, answer)
+            case SearchContents(volume):
+                return evidence.search(self._mount(volume), message, answer)
             case ReadCounters():
                 return self._read_counters()
             case ReadLog(position):

@@ -85,6 +85,11 @@ def check_path(path: bytes) -> None:
         raise ValueError("a path that cannot be")
 
 
+def is_below(path: bytes, top: bytes) -> bool:
+    """Whether a path is another one, or of something in it."""
+    return path == top or path.startswith(top.rstrip(b"/") + b"/")
+
+
 def check_typed_path(path: bytes) -> None:
     """A path as a person types it: absolute, but with ``.``, ``..`` and doubled slashes."""
     if len(path) > PATH_LIMIT or not path.startswith(b"/") or b"\0" in path:

@@ -24,6 +24,24 @@ from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExplorerError  # noqa: TC001
 from explorer.core.views import View
 from explorer.core.volume import Volume  # noqa: TC001
+from explorer.wire.evidence import (
+    EvidencePart,
+    EvidenceReply,
+    EvidenceRequest,
+    FindEntries,
+    Found,
+    HashProgress,
+    HashSource,
+    Matches,
+    ReadInventory,
+    ReadTimeline,
+    Rows,
+    SearchContents,
+    Searched,
+    SourceDigest,
+    SourceHashed,
+    WalkFailed,
+)
 from explorer.wire.limits import (
     AtMost,
     Between,
@@ -39,6 +57,7 @@ from explorer.wire.limits import (
     VolumeNumber,
     Word,
     XattrName,
+    is_below,
 )
 from explorer.wire.writing import (
     AnswerConflict,
@@ -298,7 +317,7 @@ class EntryFailed:
 
     def check_answer(self, request: Export) -> None:
         """Only what was asked for can fail."""
-        if not any(_is_below(self.path, path) for path in request.paths):
+        if not any(is_below(self.path, path) for path in request.paths):
             raise ValueError("a path that was not asked for")
 
 
@@ -482,11 +501,6 @@ class LogRead:
             raise ValueError("a position before its own bytes")
 
 
-def _is_below(path: bytes, top: bytes) -> bool:
-    """Whether a path is another one, or of something in it."""
-    return path == top or path.startswith(top.rstrip(b"/") + b"/")
-
-
 def _check_numbers(volumes: tuple[Volume, ...]) -> None:
     if len({volume.number for volume in volumes}) != len(volumes):
         raise ValueError("two volumes of one number")
@@ -508,8 +522,9 @@ Request = (
     | Unlock
     | FindSubvolumes
     | Write
+    | EvidenceRequest
 )
-Part = Entries | Progress | EntryFailed | WriterPart
+Part = Entries | Progress | EntryFailed | WriterPart | EvidencePart
 Reply = (
     SourceOpened
     | VolumeOpened
@@ -524,6 +539,7 @@ Reply = (
     | LogRead
     | VolumesFound
     | Written
+    | EvidenceReply
 )
 Message = Ready | Request | Cancel | Steering | Part | Reply | Failed
 
@@ -569,6 +585,19 @@ MESSAGES: dict[int, type[Message]] = {
     70: NamesMapped,
     71: Conflict,
     72: Written,
+    96: HashSource,
+    97: ReadTimeline,
+    98: ReadInventory,
+    99: FindEntries,
+    100: SearchContents,
+    101: HashProgress,
+    102: SourceDigest,
+    103: Rows,
+    104: Found,
+    105: Matches,
+    106: WalkFailed,
+    107: SourceHashed,
+    108: Searched,
 }
 """The number that stands for each class in a frame's header."""
 
@@ -588,6 +617,11 @@ REPLIES: dict[type[Request], type[Reply]] = {
     Unlock: VolumesFound,
     FindSubvolumes: VolumesFound,
     Write: Written,
+    HashSource: SourceHashed,
+    ReadTimeline: Searched,
+    ReadInventory: Searched,
+    FindEntries: Searched,
+    SearchContents: Searched,
 }
 """The reply that ends each request, unless :class:`Failed` does."""
 
@@ -595,9 +629,19 @@ PARTS: dict[type[Request], tuple[type[Part], ...]] = {
     ListDirectory: (Entries,),
     Export: (Progress, EntryFailed),
     Write: (WriteProgress, EntriesFailed, NamesMapped, Conflict),
+    HashSource: (HashProgress, SourceDigest),
+    ReadTimeline: (Rows, WalkFailed),
+    ReadInventory: (Rows, WalkFailed),
+    FindEntries: (Found, WalkFailed),
+    SearchContents: (Matches, WalkFailed),
 }
 """The parts that come before it."""
 
-BULK: frozenset[type[Request]] = frozenset({Export, Pack, Write})
+BULK: frozenset[type[Request]] = frozenset(
+    (
+        *(Export, Pack, Write),
+        *(HashSource, ReadTimeline, ReadInventory, FindEntries, SearchContents),
+    )
+)
 """Requests that take their time: whatever else is asked goes before them, and they are answered one
 after the other."""

@@ -19,8 +19,8 @@ from explorer.core.entries import Entry
 from explorer.core.errors import ExplorerError, KernelError, RecordError, VolumeError
 from explorer.core.names import show_text
 from explorer.core.volume import KINDS, Volume
+from explorer.wire import evidence, limits, messages, writing
 from explorer.wire import fields as wire_fields
-from explorer.wire import limits, messages, writing
 from explorer.wire.fields import check_answer, to_fields
 from explorer.wire.frames import (
     FIELDS_LIMIT,
@@ -105,6 +105,8 @@ def messages_of(kind: type[Message]) -> st.SearchStrategy[Any]:
         return st.builds(messages.Entries, records)
     if kind in WRITER:
         return WRITER[kind]
+    if kind in EVIDENCE:
+        return EVIDENCE[kind]
     hints = typing.get_type_hints(kind, include_extras=True)
     some = st.builds(kind, **{f.name: values(hints[f.name]) for f in dataclasses.fields(kind)})
     if kind in (messages.SourceOpened, messages.VolumesFound):
@@ -147,6 +149,58 @@ WRITER: dict[type[Message], st.SearchStrategy[Any]] = {
     ),
     writing.Written: st.builds(
         written, SMALL, SMALL, st.dictionaries(LINES, SMALL, max_size=4), SMALL
+    ),
+}
+
+
+def _found(some: list[tuple[bytes, Entry]]) -> evidence.Found:
+    """Entries with the names that their paths end in."""
+    named = [(path, entry._replace(name=path.rpartition(b"/")[2])) for path, entry in some]
+    return evidence.Found(
+        tuple(path for path, _entry in named), tuple(entry for _path, entry in named)
+    )
+
+
+def _matches(path: bytes, some: list[tuple[int, int, str, list[bytes]]]) -> evidence.Matches:
+    """As many of each as there are matches."""
+    pieces = [piece for *_numbers, three in some for piece in three]
+    return evidence.Matches(
+        path,
+        tuple(offset for offset, *_more in some),
+        tuple(length for _offset, length, *_more in some),
+        tuple(encoding for _offset, _length, encoding, _three in some),
+        tuple(map(len, pieces)),
+        b"".join(pieces),
+    )
+
+
+PIECES = st.lists(st.binary(max_size=evidence.CONTEXT_LIMIT), min_size=3, max_size=3)
+NEEDLES = st.sampled_from(
+    [
+        {"text": "Größe", "encodings": ("utf-8", "utf-16-le")},
+        {"literal": b"\0\xff"},
+        {"pattern": b"a.b"},
+    ]
+)
+EVIDENCE: dict[type[Message], st.SearchStrategy[Any]] = {
+    evidence.HashSource: st.builds(
+        evidence.HashSource,
+        st.sets(st.sampled_from(["md5", "sha256"]), min_size=1).map(tuple),
+        stored=st.booleans(),
+        disk=st.booleans(),
+        volume=st.none() | st.integers(0, limits.VOLUME_LIMIT - 1),
+    ),
+    evidence.SearchContents: st.builds(
+        lambda needle, path, names: evidence.SearchContents(1, path, names=names, **needle),
+        NEEDLES,
+        PATHS,
+        st.lists(st.binary(max_size=9), max_size=3).map(tuple),
+    ),
+    evidence.Found: st.lists(st.tuples(PATHS, entries()), max_size=4).map(_found),
+    evidence.Matches: st.builds(
+        _matches,
+        PATHS,
+        st.lists(st.tuples(SMALL, SMALL, st.sampled_from(["", "utf-8"]), PIECES), max_size=4),
     ),
 }
 
