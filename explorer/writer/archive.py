@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Protocol
 from explorer.core.closing import Closing
 from explorer.core.entries import MASK_BLOCKS, Entry, FileType
 from explorer.core.errors import ExplorerError
-from explorer.core.names import show_name
 from explorer.native.digests import Digests
 from explorer.native.stream import CONTENTS, LINKED, PLAN, Kind, Mode, Operation, Stat
 from explorer.wire.limits import PATH_LIMIT
-from explorer.writer.outcomes import Outcome, entry_of, kernel_error
+from explorer.writer.outcomes import Outcome, entry_of, kernel_error, show_path
 from explorer.writer.spool import Spool
 
 if TYPE_CHECKING:
@@ -606,4 +605,4 @@ def _iter_xattrs(data: memoryview) -> Iterator[tuple[bytes, bytes]]:
 
 def _fail(outcome: Outcome, code: str) -> None:
     outcome.result = "failed"
-    outcome.error = ExplorerError(code, path=show_name(outcome.path))
+    outcome.error = ExplorerError(code, path=show_path(outcome.path))

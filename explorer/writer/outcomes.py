@@ -32,6 +32,7 @@ Result = Literal["copied", "damaged", "skipped", "failed", "before"]
 """``damaged``: it is there, with something missing; ``before``: by a copy that was gone on with."""
 
 _SECOND = 1_000_000_000
+_SHOWN_MOST = 8192
 _CALLS = {
     Operation.NOTHING: "copy",
     Operation.STAT: "stat",
@@ -74,6 +75,12 @@ class Outcome:
     is_stream: bool = False
     """A named stream of an entry, which is no entry of its own."""
 
+    @property
+    def mapped(self) -> bytes:
+        """Its name at the destination, when it is another one."""
+        name = self.target.rpartition(b"/")[2]
+        return name if name != self.path.rpartition(b"/")[2] else b""
+
 
 @dataclass(slots=True)
 class Accounts:
@@ -96,6 +103,7 @@ class Accounts:
         """Count one."""
         self.written += outcome.written
         self.holes += outcome.holes
+        self.mapped += bool(outcome.mapped)
         if outcome.is_stream:
             return
         self.results[outcome.result] += 1
@@ -124,6 +132,12 @@ class Accounts:
         )
 
 
+def show_path(path: bytes) -> str:
+    """A path as an error's parameter; of one that is very long, the end."""
+    shown = show_name(path)
+    return shown if len(shown) <= _SHOWN_MOST else "..." + shown[-_SHOWN_MOST:]
+
+
 def kernel_error(number: int, operation: int, path: bytes) -> KernelError:
     """Why the engine could not read something; ``number`` is a negative errno."""
     return KernelError(
@@ -131,7 +145,7 @@ def kernel_error(number: int, operation: int, path: bytes) -> KernelError:
         name=errno.errorcode.get(-number, str(-number)),
         call=_CALLS[Operation(operation)],
         reason=os.strerror(-number),
-        path=show_name(path),
+        path=show_path(path),
     )
 
 

@@ -65,6 +65,10 @@ class ZipArchive:
         # An entry without content needs no descriptor behind it.
         self._zip.mkdir(info)
 
+    def add_hard_link(self, path: bytes, entry: Entry, first: bytes) -> None:
+        """Never called: it holds no links."""
+        raise NotImplementedError
+
     def begin_file(
         self,
         path: bytes,

@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One job: what it writes to is opened, then the stream is taken to its end.
+
+Opening comes first and by itself: afterwards the process confines itself to what it opened.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from explorer.core.closing import Closing
+from explorer.core.errors import ExportError, host_path
+from explorer.native.stream import Stream
+from explorer.writer.archive import ArchiveCopy
+from explorer.writer.content import PlainContent
+from explorer.writer.manifest import ManifestWriter
+from explorer.writer.naming import PosixNames, WindowsNames
+from explorer.writer.outcomes import Accounts
+from explorer.writer.output import FileOutput, StreamOutput
+from explorer.writer.steering import Steering, Teller
+from explorer.writer.tar import TarArchive
+from explorer.writer.zip import ZipArchive
+
+if TYPE_CHECKING:
+    import socket
+
+    from explorer.wire.pipe import Pipe
+    from explorer.wire.writing import Write, Written
+    from explorer.writer.archive import Archive, NameRule
+    from explorer.writer.outcomes import Outcome
+    from explorer.writer.output import Output
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Job(Closing):
+    """A :class:`Write` that is done; a context manager that removes what did not become whole."""
+
+    def __init__(
+        self, job: Write, source: socket.socket, output: int | None, pipe: Pipe, request: int
+    ) -> None:
+        """``source`` is the engine's stream, ``output`` what to write to without a destination."""
+        self._job = job
+        self._source = source
+        self._given = output
+        self.steering = Steering(request)
+        self._accounts = Accounts()
+        self._teller = Teller(pipe, request, self._accounts)
+        self._opened = ExitStack()
+        self._manifest: ManifestWriter | None = None
+        self.folders: list[int] = []
+        """Descriptors of the folders that are written to, once it is open."""
+
+    def open(self) -> None:
+        """Open all that is written to; raises :exc:`ExplorerError`."""
+        job = self._job
+        self._output = None if job.plan else self._open_output()
+        if job.manifest is not None:
+            replace = job.resume or job.conflicts == "overwrite"
+            self._manifest = ManifestWriter(self._open_file(job.manifest, replace=replace), job)
+        archive = None if self._output is None else _new_archive(job, self._output)
+        stream = self._opened.enter_context(Stream(self._source, self.steering.check))
+        self._archive = archive
+        self._copy = self._opened.enter_context(
+            ArchiveCopy(
+                stream,
+                archive,
+                job,
+                _names(job),
+                spool_folder=None if job.destination is None else _folder_of(job.destination),
+                tell=self._take,
+                check=self.steering.check,
+            )
+        )
+
+    def run(self) -> Written:
+        """Take the stream to its end; raises :exc:`ExplorerError`."""
+        self._copy.run()
+        if self._copy.error:
+            # Half an archive is none: it goes, and the copy is made anew.
+            raise ExportError("export.incomplete-stream")
+        if self._archive is not None and self._output is not None:
+            self._archive.finish()
+            self._output.finish()
+        self._teller.flush()
+        written = self._accounts.written_message(complete=True)
+        if self._manifest is not None:
+            self._manifest.finish(written)
+        return written
+
+    def close(self) -> None:
+        """Close everything; a second call does nothing."""
+        self._opened.close()
+
+    def _take(self, outcome: Outcome) -> None:
+        self._accounts.add(outcome)
+        if self._manifest is not None:
+            self._manifest.add(outcome)
+        self._teller.add(outcome)
+
+    def _open_output(self) -> Output:
+        job = self._job
+        if job.destination is None:
+            if self._given is None:
+                raise ExportError("export.missing-folder", path="-")
+            return self._opened.enter_context(StreamOutput(self._given))
+        output = self._open_file(job.destination, replace=job.conflicts == "overwrite")
+        # What is compressed may take less.
+        if not (job.sink == "zip" and job.deflate):
+            check_room(self.folders[-1], job.destination, job.expected)
+        return output
+
+    def _open_file(self, path: bytes, *, replace: bool) -> Output:
+        folder = open_folder(_folder_of(path))
+        self._opened.callback(os.close, folder)
+        self.folders.append(folder)
+        return self._opened.enter_context(FileOutput(folder, path, replace=replace))
+
+
+def open_folder(path: bytes) -> int:
+    """A descriptor of a folder of the host; raises :exc:`ExportError`."""
+    try:
+        return os.open(path, _FOLDER)
+    except OSError as failure:
+        reason = failure.strerror or ""
+        raise ExportError("export.missing-folder", path=host_path(path), reason=reason) from failure
+
+
+def check_room(folder: int, path: bytes, needed: int) -> None:
+    """Raise :exc:`ExportError` when the host has not as many bytes left as are needed."""
+    found = os.fstatvfs(folder)
+    free = found.f_bavail * found.f_frsize
+    if needed > free:
+        raise ExportError("export.room", path=host_path(path), needed=needed, free=free)
+
+
+def _folder_of(path: bytes) -> bytes:
+    return os.path.dirname(path) or b"."  # noqa: PTH120 - bytes
+
+
+def _new_archive(job: Write, output: Output) -> Archive:
+    if job.sink == "tar":
+        return TarArchive(output)
+    if job.sink == "zip":
+        return ZipArchive(output, deflate=job.deflate)
+    return PlainContent(output)
+
+
+def _names(job: Write) -> NameRule:
+    if job.names == "windows":
+        return WindowsNames()
+    return PosixNames(utf8=job.sink == "zip")
