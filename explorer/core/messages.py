@@ -124,6 +124,10 @@ TEXTS: dict[str, str] = {
     "export.space": "{path}: no room is left there: {reason}",
     "export.incomplete-stream": "the image was not read to its end; what was copied is not all",
     "export.cancelled": "cancelled",
+    "export.incomplete-stream": "what was being copied did not come to its end",
+    "export.nothing-to-resume": "{path}: holds no unfinished copy of these",
+    "export.one-manifest": "a manifest is of a copy to one place; contents of folders are another",
+    "export.terminal": "an archive is not written to a terminal; -o names a file",
     "export.incomplete": "{errors} of {entries} entries could not be copied whole",
     # Between processes
     "engine.lost": "the process that read the image ended ({exit})",
