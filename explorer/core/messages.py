@@ -122,7 +122,6 @@ TEXTS: dict[str, str] = {
     "export.busy": "{path}: another copy is writing it",
     "export.room": "{path}: {needed} bytes are needed, and {free} are free",
     "export.space": "{path}: no room is left there: {reason}",
-    "export.incomplete-stream": "the image was not read to its end; what was copied is not all",
     "export.cancelled": "cancelled",
     "export.incomplete-stream": "what was being copied did not come to its end",
     "export.nothing-to-resume": "{path}: holds no unfinished copy of these",
