@@ -64,6 +64,17 @@ def _keep(path: Path, text: str) -> None:
             part.unlink(missing_ok=True)
 
 
+def map_library(path: str) -> object:
+    """A library in memory for as long as the object lives; None when it cannot be loaded.
+
+    Nothing of it is used: whoever loads it later by this name finds it without opening a file.
+    """
+    try:
+        return _cffi_backend.load_library(path, _cffi_backend.RTLD_NOW)
+    except OSError:
+        return None
+
+
 def read_types(library: Path, header: Path) -> cffi.FFI:
     """The types of a library's header, compiled once for each header and version of cffi.
 
