@@ -28,6 +28,7 @@ from explorer.host.devices import device_geometry
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
+    from typing import Self
 
 # Linux reads at most this much at once (MAX_RW_COUNT), whatever is asked for.
 _LARGEST_READ = 0x7FFFF000
@@ -156,6 +157,7 @@ class HostFile(SourceFile):
         self._path = host_path(path)
         self._block_size = 512
         self._descriptor: int | None = None
+        self._identity: Hashable = None
         try:
             # O_NONBLOCK: a fifo of this name must not hold the program up.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
@@ -170,6 +172,21 @@ class HostFile(SourceFile):
             os.close(descriptor)
             raise
         self._descriptor = descriptor
+
+    @classmethod
+    def adopt(cls, descriptor: int, path: str, size: int, block_size: int) -> Self:
+        """A file that another process has opened and looked at; its descriptor is now this one's.
+
+        ``path`` is safe to show.
+        """
+        file = cls.__new__(cls)
+        file._path = path
+        file._size = size
+        file._block_size = block_size
+        file._descriptor = descriptor
+        status = os.fstat(descriptor)
+        file._identity = status.st_dev, status.st_ino
+        return file
 
     def _take(self, descriptor: int) -> None:
         status = os.fstat(descriptor)

@@ -10,8 +10,6 @@ what was decoded is put aside, so that no way is gone twice.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from contextlib import suppress
@@ -23,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 import zstandard
 
 from explorer.core.errors import CorruptImage
+from explorer.images.access import access
 from explorer.images.base import Fact, Image, Piece
 
 if TYPE_CHECKING:
@@ -151,9 +150,8 @@ class Aside:
             return
         try:
             if self._file is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-                self._room = min(ASIDE_LIMIT, shutil.disk_usage(self._folder).free // 2)
+                self._file, room = access().open_scratch(self._folder)
+                self._room = min(ASIDE_LIMIT, room)
             packed = zstandard.ZstdCompressor(level=-5).compress(piece)
             if self._end + len(packed) <= self._room:
                 self._file.seek(self._end)

@@ -18,8 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from explorer.core.errors import UnsupportedFeature
-from explorer.core.urls import is_url, url_name
-from explorer.images.files import Folder, HostFile, HostFolder, Origin, SourceFile, Stored
+from explorer.images.access import access
+from explorer.images.files import Folder, Origin, SourceFile, Stored
 from explorer.images.opening import Choices, Opening
 
 if TYPE_CHECKING:
@@ -301,15 +301,10 @@ def open_image(
         choices = Choices(format=format_name)
     if choices.format is not None:
         find_format(choices.format)
-    raw_path = os.fsencode(path)
-    if is_url(raw_path):
-        from explorer.images.remote import RemoteFile, RemoteFolder
-
-        url = os.fsdecode(raw_path)
-        cache = choices.cache_folder
-        return open_file(RemoteFile(url, cache), RemoteFolder(url, cache), choices, url_name(url))
-    folder, name = os.path.split(raw_path)
-    return open_file(HostFile(path), HostFolder(folder, choices.allowed), choices, name)
+    file, folder, name = access().open_source(
+        os.fsencode(path), choices.allowed, choices.cache_folder
+    )
+    return open_file(file, folder, choices, name)
 
 
 def open_file(file: SourceFile, folder: Folder, choices: Choices, name: bytes = b"") -> Image:

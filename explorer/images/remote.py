@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -18,7 +19,8 @@ from explorer.core.names import show_name
 from explorer.images.files import Folder, SourceFile
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterator
+    from typing import IO
 
 END_SECONDS = 5.0
 
@@ -30,6 +32,18 @@ def _command() -> list[str]:
     return [sys.executable, "-m", "explorer.fetch"]
 
 
+@contextmanager
+def missing_part(name: bytes, role: str, owner: str) -> Iterator[None]:
+    """A file that is missing is a part of an image that is."""
+    try:
+        yield
+    except SourceError as error:
+        if error.code == "source.missing":
+            shown = show_name(name)
+            raise MissingPart("image.missing-part", path=owner, role=role, name=shown) from None
+        raise
+
+
 def show_url(url: str) -> str:
     """A URL for messages, without user, password, query and fragment."""
     parts = urlsplit(url)
@@ -37,32 +51,56 @@ def show_url(url: str) -> str:
     return show_name(urlunsplit((parts.scheme, host, parts.path, "", "")).encode())
 
 
+def start_fetching(url: str, cache_folder: Path | None) -> subprocess.Popen[bytes]:
+    """Start the process that fetches a file, and ask it for that one.
+
+    Blocks are kept in ``cache_folder`` for the next time, as far as the server tells one state of
+    the file from another.
+    """
+    process = subprocess.Popen(
+        _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True
+    )
+    assert process.stdin is not None
+    cache = None if cache_folder is None else str(cache_folder)
+    # It may have ended already, of which its silence will tell.
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps({"url": url, "cache": cache}).encode() + b"\n")
+        process.stdin.flush()
+    return process
+
+
+def stop_fetching(process: subprocess.Popen[bytes]) -> None:
+    """See to it that a process ends whose pipes are closed."""
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class RemoteFile(SourceFile):
-    """A file of a server; the fetching process is this object's."""
+    """A file of a server, by way of the process that fetches it."""
 
-    def __init__(self, url: str, cache_folder: Path | None = None) -> None:
-        """Ask for the file; raises :exc:`SourceError`.
+    def __init__(
+        self, requests: IO[bytes], answers: IO[bytes], shown: str, identity: Hashable
+    ) -> None:
+        """Take over the pipes to and from a process that was asked for it.
 
-        Blocks are kept in ``cache_folder`` for the next time, as far as the server tells one state
-        of the file from another.
+        ``shown`` is the URL for messages. Raises :exc:`SourceError`.
         """
-        self._url = url
-        self._shown = show_url(url)
+        self._requests = requests
+        self._answers = answers
+        self._shown = shown
+        self._identity = identity
         self._lock = Lock()
-        self._process = subprocess.Popen(
-            _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True
-        )
         try:
-            self._size = self._begin(cache_folder)
+            self._size = self._begin()
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, cache_folder: Path | None) -> int:
-        cache = None if cache_folder is None else str(cache_folder)
-        self._send(json.dumps({"url": self._url, "cache": cache}).encode() + b"\n")
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline(LINE_LIMIT)
+    def _begin(self) -> int:
+        line = self._answers.readline(LINE_LIMIT)
         try:
             told = json.loads(line)
             if "error" in told:
@@ -84,10 +122,9 @@ class RemoteFile(SourceFile):
         )
 
     def _send(self, data: bytes) -> None:
-        assert self._process.stdin is not None
         try:
-            self._process.stdin.write(data)
-            self._process.stdin.flush()
+            self._requests.write(data)
+            self._requests.flush()
         except (BrokenPipeError, ValueError):
             raise self._lost() from None
 
@@ -103,8 +140,8 @@ class RemoteFile(SourceFile):
 
     @property
     def identity(self) -> Hashable:
-        """The URL."""
-        return self._url
+        """The URL, or what stands for it."""
+        return self._identity
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``."""
@@ -115,18 +152,17 @@ class RemoteFile(SourceFile):
 
     def _read_piece(self, offset: int, piece: memoryview) -> None:
         self._send(REQUEST.pack(offset, len(piece)))
-        assert self._process.stdout is not None
-        head = self._process.stdout.read(ANSWER.size)
+        head = self._answers.read(ANSWER.size)
         if len(head) != ANSWER.size:
             raise self._lost()
         code, length = ANSWER.unpack(head)
         if code:
-            reason = self._process.stdout.read(min(length, TEXT_LIMIT))
+            reason = self._answers.read(min(length, TEXT_LIMIT))
             raise SourceError("source.unreadable", path=self._shown, reason=show_name(reason))
         done = 0
         while length == len(piece) and done < length:
             # A buffered reader, whose one read may bring less.
-            got = self._process.stdout.readinto(piece[done:])  # type: ignore[attr-defined]
+            got = self._answers.readinto(piece[done:])  # type: ignore[attr-defined]
             if not got:
                 break
             done += got
@@ -134,18 +170,32 @@ class RemoteFile(SourceFile):
             raise self._lost()
 
     def close(self) -> None:
-        """End the process; a second call does nothing."""
-        process = self._process
-        if process.stdin is not None and not process.stdin.closed:
+        """Close the pipes, at which the process ends; a second call does nothing."""
+        if not self._requests.closed:
             with self._lock:
-                process.stdin.close()
-            try:
-                process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+                # What was not sent is of no use to one that has ended.
+                with suppress(BrokenPipeError):
+                    self._requests.close()
+                self._answers.close()
+
+
+class _FetchedFile(RemoteFile):
+    """With a process of its own."""
+
+    def __init__(self, url: str, cache_folder: Path | None) -> None:
+        self._process = start_fetching(url, cache_folder)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        super().__init__(self._process.stdin, self._process.stdout, show_url(url), url)
+
+    def close(self) -> None:
+        super().close()
+        stop_fetching(self._process)
+
+
+def open_remote(url: str, cache_folder: Path | None = None) -> RemoteFile:
+    """A file of a server, fetched by a process of its own; raises :exc:`SourceError`."""
+    return _FetchedFile(url, cache_folder)
 
 
 class RemoteFolder(Folder):
@@ -153,24 +203,29 @@ class RemoteFolder(Folder):
 
     def __init__(self, url: str, cache_folder: Path | None = None) -> None:
         """The folder of the file at ``url``."""
+        self.url = url
         self._top = urljoin(url, ".")
         self._cache_folder = cache_folder
 
     def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
         """Open a file by its relative name."""
-        shown = show_name(name)
+        url = self.locate(name, role, owner)
+        with missing_part(name, role, owner):
+            return open_remote(url, self._cache_folder), RemoteFolder(url, self._cache_folder)
+
+    def locate(self, name: bytes, role: str, owner: str) -> str:
+        """The URL of a file by its relative name; raises :exc:`UnsupportedFeature`."""
         url = urljoin(self._top, quote(name))
         if not url.startswith(self._top) or b"\0" in name:
             raise UnsupportedFeature(
-                "image.consent", path=owner, role=role, name=shown, folder=show_url(url), allow=""
+                "image.consent",
+                path=owner,
+                role=role,
+                name=show_name(name),
+                folder=show_url(url),
+                allow="",
             )
-        try:
-            file = RemoteFile(url, self._cache_folder)
-        except SourceError as error:
-            if error.code == "source.missing":
-                raise MissingPart("image.missing-part", path=owner, role=role, name=shown) from None
-            raise
-        return file, RemoteFolder(url, self._cache_folder)
+        return url
 
     def names(self) -> list[bytes]:
         """None: a server does not list them."""

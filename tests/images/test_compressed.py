@@ -401,7 +401,7 @@ def test_a_record_is_of_one_file_only(raw: Path, tmp_path: Path) -> None:
 
 
 def test_records_make_room(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer.images.kept.KEPT_LIMIT", 1000)
+    monkeypatch.setattr("explorer.images.records.KEPT_LIMIT", 1000)
     kept = tmp_path / "cache" / "seek-points"
     kept.mkdir(parents=True)
     (kept / "old").write_bytes(bytes(900))
