@@ -29,12 +29,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from explorer.kernel import Mount
+    from explorer.kernel import BlockDevice, Mount
     from tests.fuzz.seed import Sum
 
 BLOCK = 4096
-"""Bytes of what is told apart."""
+"""Bytes that runs are made of."""
+SECTOR = 512
+"""Bytes of which it is told apart whether they are read."""
 MIB = 1 << 20
+# include/uapi/linux/fs.h: _IO(0x12, 97) and _IO(0x12, 98)
+_BLKFLSBUF, _BLKRASET = 0x1261, 0x1262
 
 
 class Run(NamedTuple):
@@ -52,7 +56,7 @@ class Base:
     size: int
     runs: list[Run]
     mounted: list[int]
-    """Where the blocks start that are read until it is mounted, but for zeros and files' bytes."""
+    """Where the sectors start that are read until it is mounted, but for zeros and files' bytes."""
     walked: list[int]
     """Those that are read afterwards, to list and stat everything."""
     filled: list[int]
@@ -180,7 +184,7 @@ class _Recorded(RawImage):
 
     def __init__(self, path: Path) -> None:
         super().__init__(HostFile(path))
-        self.read_blocks: set[int] = set()
+        self.sectors: set[int] = set()
 
     def plain_file(self) -> int | None:
         """None, so that every read comes by here."""
@@ -192,22 +196,36 @@ class _Recorded(RawImage):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from ``offset``."""
-        first = offset - offset % BLOCK
-        self.read_blocks.update(range(first, offset + len(buffer), BLOCK))
+        self.sectors.update(range(offset - offset % SECTOR, offset + len(buffer), SECTOR))
         super().read_into(offset, buffer)
 
 
 def _record(path: Path) -> tuple[str, set[int], set[int]]:
-    """The file system of an image, the blocks read to mount it, and those to walk it then."""
+    """The file system of an image, the sectors read to mount it, and those to walk it then."""
     image = _Recorded(path)
     with image, Kernel() as kernel, Stack(kernel, [image]) as stack:
+        for disk in stack.disks:
+            _read_no_further(disk.device())
+        image.sectors.clear()
         for volume in stack.volumes():
             if volume.mountable:
                 with stack.mount(volume) as mounted:
-                    before = set(image.read_blocks)
+                    before = set(image.sectors)
                     _walk(mounted.mount)
-                    return mounted.kind, before, image.read_blocks - before
+                    return mounted.kind, before, image.sectors - before
     raise AssertionError(f"{path}: nothing to mount")
+
+
+def _read_no_further(device: BlockDevice) -> None:
+    """Have the kernel forget what it has read, and from now on read nothing ahead."""
+    kernel, descriptor = device.kernel, device.open()
+    try:
+        library, nothing = kernel.binding.library, kernel.binding.ffi.NULL
+        for name, request in (("BLKRASET", _BLKRASET), ("BLKFLSBUF", _BLKFLSBUF)):
+            result = library.lkl_sys_ioctl(kernel.pointer, descriptor, request, nothing)
+            kernel.check(result, name)
+    finally:
+        kernel.close_descriptor(descriptor)
 
 
 def _walk(mount: Mount) -> None:
@@ -277,9 +295,9 @@ def _make_image(name: str, folder: Path) -> Path | None:
     return image
 
 
-def _is_told(block: bytes) -> bool:
-    """Whether something of the file system's own may be in it, beside what is in files."""
-    return block.count(_WORDS) < 100 and block[: BLOCK // 4] not in _NOISE
+def _is_told(sector: bytes) -> bool:
+    """Whether something of the file system's own may be in it: neither zeros nor files' bytes."""
+    return any(sector) and sector.count(_WORDS) < 20 and sector not in _NOISE
 
 
 def make_base(name: str, folder: Path) -> Base | None:
@@ -293,8 +311,8 @@ def make_base(name: str, folder: Path) -> Base | None:
     told = [
         run.start + at
         for run in runs
-        for at in range(0, len(run.content), BLOCK)
-        if _is_told(run.content[at : at + BLOCK])
+        for at in range(0, len(run.content), SECTOR)
+        if _is_told(run.content[at : at + SECTOR])
     ]
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_COPY) as content:
         sums = find_sums(kind, content, [(run.start, run.start + len(run.content)) for run in runs])

@@ -12,7 +12,7 @@ import random
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from tests.gate.bases import BLOCK
+from tests.gate.bases import BLOCK, SECTOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _GRAIN = 64
 _NUMBERS = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x100, 0xFFF, 0x1000, 0x7FFF, 0xFFFF)
 """Numbers at which arithmetic goes wrong, themselves, turned over, and near half of the largest."""
-_COUNTS = (1, 1, 1, 1, 2, 2, 4, 16)
+_COUNTS = (1, 1, 1, 2, 2, 3, 4, 8, 16)
 """Changes to one image: the fewer there are, the further its reader gets."""
 _MENDED = 0.85
 """Share of images whose checksums are put right."""
@@ -44,21 +44,21 @@ class _Changed:
         weights = tuple(
             weight if some else 0 for weight, some in zip((5, 4, 1), places, strict=True)
         )
-        self._blocks = chance.choices(places, weights)[0]
+        self._sectors = chance.choices(places, weights)[0]
 
-    def block(self) -> int:
-        """Where some block starts."""
-        return self.chance.choice(self._blocks)
+    def sector(self) -> int:
+        """Where some sector starts."""
+        return self.chance.choice(self._sectors)
 
     def place(self) -> int:
-        """A place in some block, mostly where something stands."""
-        block = self.block()
+        """A place in some sector, mostly where something stands."""
+        sector = self.sector()
         grains = [
             at
-            for at in range(block, min(block + BLOCK, len(self.content)), _GRAIN)
+            for at in range(sector, min(sector + SECTOR, len(self.content)), _GRAIN)
             if any(self.content[at : at + _GRAIN])
         ]
-        start = self.chance.choice(grains) if grains and self.chance.random() < 0.9 else block
+        start = self.chance.choice(grains) if grains and self.chance.random() < 0.9 else sector
         return start + self.chance.randrange(_GRAIN)
 
     def put(self, at: int, data: bytes) -> None:
@@ -113,10 +113,9 @@ def _noise(image: _Changed) -> None:
 
 
 def _splice(image: _Changed) -> None:
-    """Some of one block in the same place of another."""
-    start = image.chance.randrange(0, BLOCK, _GRAIN)
-    length = image.chance.choice((_GRAIN, 512, BLOCK))
-    source, target = image.block() + start, image.block() + start
+    """Some of one place in another."""
+    length = image.chance.choice((_GRAIN, SECTOR, BLOCK))
+    source, target = (at - at % length for at in (image.place(), image.place()))
     image.put(target, bytes(image.content[source : source + length]))
 
 
@@ -129,7 +128,7 @@ def _shift(image: _Changed) -> None:
 
 def _swap(image: _Changed) -> None:
     """Two blocks, or sectors, in each other's place."""
-    size = image.chance.choice((512, 1024, BLOCK))
+    size = image.chance.choice((SECTOR, 2 * SECTOR, BLOCK))
     places = [at - at % size for at in (image.place(), image.place())]
     contents = [bytes(image.content[at : at + size]) for at in reversed(places)]
     for at, content in zip(places, contents, strict=True):
