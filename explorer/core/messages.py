@@ -53,6 +53,7 @@ TEXTS: dict[str, str] = {
     ),
     "volume.missing": "{path}: no volume {wanted}; there are:\n{list}",
     "volume.ambiguous": "{path}: {wanted} names several volumes; choose by number:\n{list}",
+    "volume.marked": "{volume}: is not opened again by itself, after this: {reason}",
     "volume.unknown": "{volume}: no file system was recognised on it",
     "volume.refused": "{volume}: {title} cannot be opened: {why}",
     "volume.unusable": "{volume}: {reason}",
@@ -106,6 +107,8 @@ TEXTS: dict[str, str] = {
     "kernel.ended": "the kernel in this process has ended ({reason}) at {call}{said}",
     # Host
     "copy.protocol": "what the engine sends makes no sense: {reason}",
+    "copy.journal": "the journal of the copy is damaged, or none",
+    "copy.other-journal": "the journal is that of another copy, or of other options",
     "copy.engine": "the engine ended before the copy did",
     "copy.first-link": "{path}: the name that its content came with was not copied",
     "copy.no-links": "{path}: this archive holds no further names of a file",
@@ -131,6 +134,15 @@ TEXTS: dict[str, str] = {
     # Between processes
     "engine.lost": "the process that read the image ended ({exit})",
     "engine.kernel-ended": "the kernel that read the image has ended{said}",
+    "engine.hangs": "the process that read the image was ended, for it did not get on: {what}",
+    "engine.memory": "the process that read the image came to the limit of its memory",
+    "engine.killed": (
+        "the process that read the image was killed ({exit}), by someone or for want of memory"
+    ),
+    "engine.signal": "the process that read the image crashed ({exit})",
+    "engine.refused": "the process that read the image ended: it was asked what is no request",
+    "engine.protocol": "the process that read the image was ended, for it broke the rules: {exit}",
+    "engine.start": "the process that reads images could not be started: {exit}",
     "engine.internal": "a fault in the program itself: {reason}",
     "request.cancelled": "cancelled",
     "record.frame": "what came from the other process breaks the protocol: {reason}",

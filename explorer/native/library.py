@@ -59,6 +59,16 @@ class Library(Protocol):
     def lkn_stream_answer_mode(self, stream: CData, mode: int) -> int: ...
     def lkn_stream_answer_wanted(self, stream: CData, wanted: CData, count: int) -> int: ...
 
+    LKN_FOLDER_OWNER: int
+    LKN_FOLDER_SPECIAL: int
+    LKN_FOLDER_FOLD: int
+    LKN_FOLDER_PLAN: int
+    LKN_FOLDER_STOP_FULL: int
+
+    def lkn_folder_run(
+        self, folder: CData, stream: CData, accounts: CData, error: CData
+    ) -> int: ...
+
     def lkn_name_map(
         self,
         name: CData,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from explorer.core.closing import Closing
 from explorer.core.errors import ExplorerError
@@ -20,6 +20,8 @@ from explorer.native.library import load
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+
+    from explorer.native.library import CData
 
 _EVENT = Struct("=IIIiIiIIQQQQQQQ")
 _STAT = Struct("=IHHIIIIQQQQIIIIqqqqIIII")
@@ -103,6 +105,11 @@ class Stat(NamedTuple):
     birth_nanoseconds: int
 
 
+def read_stat(buffer: bytes | memoryview, at: int = 0) -> Stat:
+    """A stat that stands in a buffer."""
+    return Stat._make(_STAT.unpack_from(buffer, at))
+
+
 class Event(NamedTuple):
     """A message; the fields are those of ``struct lkn_event``."""
 
@@ -148,6 +155,11 @@ class Stream(Closing):
         self._fields = memoryview(ffi.buffer(self._event))
         self._read = library.lkn_stream_next
 
+    @property
+    def handle(self) -> CData:
+        """The ``struct lkn_stream`` for other calls of the library."""
+        return cast("CData", self._stream)
+
     def next(self) -> Event | None:
         """The next message, or None after FINISH.
 
@@ -158,7 +170,7 @@ class Stream(Closing):
             if result == 0:
                 return None
             if result != _EAGAIN:
-                raise self._failure(result)
+                raise self.failure(result)
             self._idle()
         (
             kind, depth, flags, error, operation, file, answer, name_length,
@@ -167,7 +179,7 @@ class Stream(Closing):
         memory, base = self._memory, self._base
         return Event(
             kind, depth, flags, error, operation, file, answer, number, first, length, position,
-            Stat._make(_STAT.unpack_from(memory, stat - base)) if stat else None,
+            read_stat(memory, stat - base) if stat else None,
             bytes(memory[name - base : name - base + name_length]) if name else b"",
             memory[data - base : data - base + length] if data else None,
         )  # fmt: skip
@@ -192,9 +204,10 @@ class Stream(Closing):
 
     def _check(self, result: int) -> None:
         if result < 0:
-            raise self._failure(result)
+            raise self.failure(result)
 
-    def _failure(self, error: int) -> Exception:
+    def failure(self, error: int) -> Exception:
+        """What a negative errno of the stream means."""
         if error == _EPROTO:
             ffi = self._native.ffi
             problem = ffi.string(self._native.library.lkn_stream_problem(self._stream))

@@ -3,6 +3,7 @@
 /*
  * Names that a host can hold, and the way back.  The rules stand in native.h.
  */
+#include "names.h"
 #include "digests.h"
 #include "native.h"
 
@@ -199,11 +200,39 @@ static void hash_name(const char *name, size_t length, uint32_t number,
 	hash[HASH_DIGITS] = '\0';
 }
 
+size_t units_of(const char *name)
+{
+	size_t units = 0;
+
+	for (; *name; name++) {
+		units += ((unsigned char)*name & 0xc0) != 0x80;
+		units += (unsigned char)*name >= 0xf0;
+	}
+	return units;
+}
+
+size_t name_insert(const char *name, size_t length, const char *what,
+		   uint32_t rules, uint32_t longest, char *result)
+{
+	size_t extension = extension_of(name, length);
+	size_t size = strlen(what);
+	/* No character takes more units than bytes. */
+	size_t stem = fitting(name, length - extension, rules,
+			      longest - size - extension);
+
+	memcpy(result, name, stem);
+	memcpy(result + stem, what, size);
+	memcpy(result + stem + size, name + length - extension, extension);
+	size += stem + extension;
+	result[size] = '\0';
+	return size;
+}
+
 int lkn_name_map(const char *name, size_t length, uint32_t rules,
 		 uint32_t number, uint32_t longest, char *mapped)
 {
 	char escaped[ESCAPED_SIZE], suffix[2 + HASH_DIGITS + 1] = "";
-	size_t size, extension, stem, suffix_size;
+	size_t size;
 
 	if (!length || length > LKN_NAME_MOST || rules > LKN_NAMES_WINDOWS ||
 	    !number || longest < LONGEST_LEAST || longest > LONGEST_MOST)
@@ -216,24 +245,11 @@ int lkn_name_map(const char *name, size_t length, uint32_t rules,
 	}
 	if (number > 1)
 		snprintf(suffix, sizeof(suffix), "%%~%u", number);
-	suffix_size = strlen(suffix);
-	extension = extension_of(escaped, size);
-	stem = size - extension;
-	if (fitting(escaped, size, rules, longest - suffix_size) < size) {
+	if (fitting(escaped, size, rules, longest - strlen(suffix)) < size) {
 		memcpy(suffix, "%~", 2);
 		hash_name(name, length, number, suffix + 2);
-		suffix_size = strlen(suffix);
-		/* No character takes more units than bytes. */
-		stem = fitting(escaped, stem, rules,
-			       longest - suffix_size - extension);
 	}
-	memcpy(mapped, escaped, stem);
-	memcpy(mapped + stem, suffix, suffix_size);
-	memcpy(mapped + stem + suffix_size, escaped + size - extension,
-	       extension);
-	size = stem + suffix_size + extension;
-	mapped[size] = '\0';
-	return (int)size;
+	return (int)name_insert(escaped, size, suffix, rules, longest, mapped);
 }
 
 /* What stands after "%~": its length, -ENODATA of a name cut, or -EINVAL. */

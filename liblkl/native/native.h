@@ -196,6 +196,181 @@ int lkn_name_map(const char *name, size_t length, uint32_t rules,
  */
 int lkn_name_unmap(const char *mapped, size_t length, char *name);
 
+/* ---- A folder as destination ------------------------------------------- */
+
+/* lkn_folder.flags */
+#define LKN_FOLDER_OWNER 0x1   /* keep owners, and what has a meaning by them */
+#define LKN_FOLDER_SPECIAL 0x2 /* create devices, fifos and sockets */
+/* The host takes "a" and "A" for one name; found out too, where it can be. */
+#define LKN_FOLDER_FOLD 0x4
+#define LKN_FOLDER_PLAN 0x8	  /* write nothing, tell what would be */
+#define LKN_FOLDER_STOP_FULL 0x10 /* end when the host is full */
+
+/* What to do where the host has something else of that name. */
+#define LKN_CONFLICT_ASK 0
+#define LKN_CONFLICT_SKIP 1
+#define LKN_CONFLICT_OVERWRITE 2
+#define LKN_CONFLICT_RENAME 3
+#define LKN_CONFLICT_NEWER 4 /* overwrite what is older, skip else */
+
+/* What becomes of symbolic links. */
+#define LKN_SYMLINK_RECREATE 0
+#define LKN_SYMLINK_TEXT 1 /* a file that holds the target */
+#define LKN_SYMLINK_SKIP 2
+
+/* lkn_outcome.outcome */
+#define LKN_COPIED 1
+#define LKN_DAMAGED 2 /* copied, but something of it was not kept */
+#define LKN_SKIPPED 3
+#define LKN_FAILED 4
+#define LKN_DONE_BEFORE 5 /* by the copy that this one goes on with */
+
+/* lkn_outcome.rule: why it was skipped */
+#define LKN_RULE_EXISTS 0
+#define LKN_RULE_NOT_NEWER 1
+#define LKN_RULE_SYMLINK 2
+#define LKN_RULE_SPECIAL 3
+#define LKN_RULE_COUNT 4
+
+/* lkn_outcome.flags */
+#define LKN_OF_IMAGE 0x1   /* error: of Linux, operation: copy_operation */
+#define LKN_OWNER_LOST 0x2 /* it has the owner of this process */
+#define LKN_XATTRS_LOST 0x4
+#define LKN_STREAM_LOST 0x8 /* named streams have no place on this host */
+#define LKN_LINK_LOST 0x10  /* a copy instead of a further link */
+#define LKN_MAPPED 0x20	    /* its name is another one on the host */
+#define LKN_LONG_PATH 0x40  /* longer than most programs of Windows take */
+#define LKN_EXISTED 0x80    /* something of that name was there */
+#define LKN_LINKED 0x200    /* it is a further link to another */
+#define LKN_REPLACED 0x100  /* and is no more (plan: would be no more) */
+
+/* What this side was doing when it failed. */
+#define LKN_HOST_CREATE 1
+#define LKN_HOST_WRITE 2
+#define LKN_HOST_READ 3 /* a file of the host, of which the image is made */
+#define LKN_HOST_OWNER 4
+#define LKN_HOST_XATTRS 5
+#define LKN_HOST_MODE 6
+#define LKN_HOST_TIMES 7
+#define LKN_HOST_LINK 8	    /* the first link is not there to be linked to */
+#define LKN_HOST_FOLDER 9   /* the folder it belongs into could not be made */
+#define LKN_HOST_TYPE 10    /* a folder stands in the place of a file, or so */
+#define LKN_HOST_STOPPED 11 /* the copy ended before this was whole */
+
+/*
+ * What became of an entry.  There follow struct lkl_stat; ranges that could not
+ * be read (u64 position, u64 length; the first 256); digests in the order of
+ * their bits; the path; that on the host, if it is another; where a symbolic
+ * link points, or of a further link the path on the host of the first; names of
+ * attributes that were not kept, each with a NUL after it.
+ */
+struct lkn_outcome {
+	uint32_t record_size; /* with all that follows and padding to 8 */
+	uint32_t outcome;
+	uint32_t flags;
+	uint32_t rule;
+	uint32_t operation;
+	int32_t error; /* negative, or 0 */
+	uint32_t path_length;
+	uint32_t target_length;
+	uint32_t digests_length;
+	uint32_t bad_count;
+	uint32_t link_length;
+	uint32_t lost_length;
+	uint64_t number;  /* 0: it was not sent because it was not wanted */
+	uint64_t written; /* bytes of content, without holes */
+	uint64_t holes;
+	uint64_t bad; /* bytes that could not be read and became holes */
+};
+
+/* seen == copied + damaged + all skipped + failed + done_before */
+struct lkn_accounts {
+	uint64_t seen, copied, damaged, failed, done_before;
+	uint64_t skipped[4]; /* by LKN_RULE_* */
+	uint64_t written, holes, bad;
+	uint64_t mapped, long_paths, owners_lost, xattrs_lost, streams_lost;
+	uint64_t existed; /* conflicts */
+	uint64_t size;	  /* bytes of content told of, with holes */
+};
+
+/* Something of the host in the way of an entry. */
+struct lkn_conflict {
+	const char *path; /* of the entry, as in lkn_outcome */
+	uint64_t path_length;
+	const struct lkl_stat *existing, *entry;
+};
+
+/*
+ * Paths in outcomes and elsewhere are names of the source with '/' between,
+ * beginning with what came at depth 0; of the destination itself: "".
+ */
+typedef int (*lkn_ask)(void *opaque, const struct lkn_conflict *conflict);
+typedef int (*lkn_outcomes)(void *opaque, const void *records, uint64_t size,
+			    uint32_t count, int durable);
+typedef int (*lkn_progress)(void *opaque, const struct lkn_accounts *accounts,
+			    const char *path, uint64_t length);
+typedef int (*lkn_fold)(void *opaque, const char *name, uint64_t length,
+			char *folded, uint64_t size);
+
+struct lkn_folder {
+	int32_t destination; /* an open directory */
+	int32_t journal;     /* a file open for reading and appending, or -1 */
+	unsigned char job[16];	   /* what tells this copy from others */
+	unsigned char options[32]; /* of it: another digest is another copy */
+	uint32_t flags;
+	uint32_t conflicts; /* LKN_CONFLICT_* */
+	uint32_t symlinks;  /* LKN_SYMLINK_* */
+	uint32_t names;	    /* LKN_NAMES_* */
+	uint32_t digests;   /* LKN_SHA256 ... */
+	uint32_t reserved;
+	void *opaque;
+	/* Decides: LKN_CONFLICT_* but ASK; negative: end the copy. */
+	lkn_ask ask;
+	/*
+	 * Takes outcomes, some hundred at once; not 0: end the copy.  durable:
+	 * these and those before must be safe before it returns, because they
+	 * are not told again.
+	 */
+	lkn_outcomes outcomes;
+	/*
+	 * Called about ten times a second, also when nothing comes; the copy
+	 * pauses as long as it does not return.  Not 0: end the copy.
+	 */
+	lkn_progress progress;
+	/*
+	 * Writes a name, which is not ASCII only, as all names the host takes
+	 * for the same would be written; its length.  NULL: none are the same.
+	 */
+	lkn_fold fold;
+};
+
+/* Why lkn_folder_run ended. */
+#define LKN_ENDED_WHOLE 0
+#define LKN_ENDED_CANCELLED 1
+#define LKN_ENDED_FULL 2
+#define LKN_ENDED_LOST 3   /* the destination is not there any more */
+#define LKN_ENDED_STREAM 4 /* lkn_stream_next failed */
+#define LKN_ENDED_ENGINE 5 /* the engine said FINISH with an error */
+#define LKN_ENDED_MEMORY 6
+#define LKN_ENDED_JOURNAL 7 /* it cannot be written to */
+
+/*
+ * Takes all that comes and makes files of it; returns LKN_ENDED_*, or before
+ * anything was done: -EKEYREJECTED when the journal is another copy's,
+ * -EUCLEAN when it is none, and other errors of reading it.  error: the errno
+ * that LKN_ENDED_FULL, LOST, STREAM, ENGINE and JOURNAL go with.
+ *
+ * Whatever comes, nothing is changed that does not stand below the destination,
+ * no link of the host is followed, and only what is asked to be overwritten or
+ * was written by the same copy is replaced.  What is not yet whole is called
+ * NAME.JOB.part, or .NUMBER.JOB.part, JOB being 16 digits of it.
+ *
+ * A journal that is empty is begun; else the copy is gone on with: what it had
+ * done, and is still as it was left, is not asked for again.
+ */
+int lkn_folder_run(const struct lkn_folder *folder, struct lkn_stream *stream,
+		   struct lkn_accounts *accounts, int *error);
+
 /* end of declarations */
 
 #ifdef __GNUC__

@@ -32,9 +32,10 @@
 /* Where in the grammar of copy_stream.h. */
 enum place {
 	PLACE_START,
-	PLACE_BETWEEN, /* entries */
-	PLACE_ENTERED, /* a directory: its attributes may follow */
-	PLACE_ENTRY,   /* its attributes may follow */
+	PLACE_BETWEEN,	 /* entries */
+	PLACE_ENTERED,	 /* a directory: its attributes may follow */
+	PLACE_DIRECTORY, /* its named streams may, still */
+	PLACE_ENTRY,	 /* its attributes may follow */
 	PLACE_CONTENT,
 	PLACE_STREAM, /* content of a named stream */
 	PLACE_FINISHED,
@@ -378,6 +379,9 @@ static int take_enter(struct lkn_stream *stream, const unsigned char *body,
 	if (count_entry(stream, &entry))
 		return -EPROTO;
 	tell_entry(stream, &entry, event);
+	/* DONE may come for it, too. */
+	stream->entry = entry;
+	stream->left = 0;
 	stream->place = PLACE_ENTERED;
 	stream->depth++;
 	stream->modes[stream->depth] = COPY_FREE;
@@ -494,7 +498,7 @@ static int take_xattrs(struct lkn_stream *stream, const unsigned char *body,
 	event->data = body;
 	event->length = length;
 	stream->place =
-	    stream->place == PLACE_ENTRY ? PLACE_CONTENT : PLACE_BETWEEN;
+	    stream->place == PLACE_ENTRY ? PLACE_CONTENT : PLACE_DIRECTORY;
 	return 0;
 }
 
@@ -560,7 +564,8 @@ static int take_stream(struct lkn_stream *stream, const unsigned char *body,
 	struct memory *memory = stream->memory;
 
 	if (length > COPY_NAME_MOST ||
-	    !name_is_sound((const char *)body, length) || stream->entry.flags)
+	    !name_is_sound((const char *)body, length) ||
+	    stream->entry.flags & ~COPY_CONTENTS)
 		return broken(stream, "name of a stream");
 	memcpy(memory->name, body, length);
 	memory->name[length] = '\0';
@@ -725,6 +730,7 @@ static bool is_in_place(const struct lkn_stream *stream, uint32_t kind)
 		return kind == COPY_BEGIN;
 	case PLACE_BETWEEN:
 	case PLACE_ENTERED:
+	case PLACE_DIRECTORY:
 		if (stream->modes[stream->depth] == COPY_UNUSABLE)
 			return kind == COPY_LEAVE || kind == COPY_XATTRS ||
 			       kind == COPY_FINISH;
@@ -739,6 +745,8 @@ static bool is_in_place(const struct lkn_stream *stream, uint32_t kind)
 		case COPY_DESCRIPTOR:
 		case COPY_FINISH:
 			return true;
+		case COPY_STREAM:
+			return stream->place != PLACE_BETWEEN;
 		}
 		return false;
 	case PLACE_ENTRY:
