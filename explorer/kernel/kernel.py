@@ -17,7 +17,9 @@ from explorer.core.entries import (
     MASK_BIRTH,
     MASK_CHANGE,
     MASK_MODIFY,
+    TYPE_NAMES,
     Entry,
+    FileType,
 )
 from explorer.core.errors import ExplorerError, KernelError
 from explorer.core.extents import ExtentKind
@@ -500,9 +502,11 @@ def _entry(name: bytes, found: LklStatx) -> Entry:
     def time(bit: int, stamp: LklStatxTimestamp) -> int | None:
         return stamp.tv_sec * 1_000_000_000 + stamp.tv_nsec if found.stx_mask & bit else None
 
+    # A damaged image may say a type that is none.
+    kind = found.stx_mode >> 12
     return Entry(
         name=name,
-        type=found.stx_mode >> 12,
+        type=kind if kind in TYPE_NAMES else FileType.UNKNOWN,
         error=0,
         depth=0,
         directory=0,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from explorer.cli import codes
+from explorer.core.entries import FileType
 from tests.makers import write_tree
 from tests.trees import make_empty, noise, run_tool
 from tests.volumes.handmade import affs, befs, hpfs, qnx6
@@ -332,3 +333,18 @@ def test_a_file_system_larger_than_numbers_are(
     image.write_bytes(content)
     size, free = mounted(image).mount.capacity()
     assert 0 <= free <= size == (1 << 63) - 1
+
+
+def test_a_type_that_is_none(tmp_path: Path, mounted: Callable[[Path], MountedVolume]) -> None:
+    content = bytearray(qnx6())
+    # struct qnx6_inode_entry: owner and group, four times, the mode; the root's comes first.
+    owner = struct.pack("<II", 12, 34)
+    second = content.index(owner, content.index(owner) + 1)
+    struct.pack_into("<H", content, second + 24, 0o170644)
+    image = tmp_path / "qnx6.img"
+    image.write_bytes(content)
+    mount = mounted(image).mount
+    with mount.open_directory() as root:
+        listed = {entry.name: entry.type for entry in root}
+    assert list(listed.values()).count(FileType.UNKNOWN) == 1
+    assert {name: mount.stat(name).type for name in listed} == listed
