@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 from PySide6.QtCore import QElapsedTimer, QObject, QProcess, QTimer, Signal
 
 from explorer import __version__
-from explorer.core.errors import EngineLost, RecordError
-from explorer.core.names import show_name
-from explorer.wire.frames import EXIT_KERNEL_ENDED, Frame, FrameReader, encode
+from explorer.core.errors import RecordError
+from explorer.wire.ends import LOG_TAIL, exit_loss, protocol_loss, start_loss
+from explorer.wire.fields import check_answer
+from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Part, Ready, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from explorer.core.errors import ExplorerError
+    from explorer.core.errors import EngineLost, ExplorerError
 
     # What exactly comes follows from the request: see REPLIES and PARTS.
     TakeReply = Callable[[Any], None]
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 SLICE_MS = 8
 """How long frames are decoded before the event loop gets its turn."""
-LOG_TAIL = 1 << 16
-"""Bytes of the engine's standard error kept for the report of its end."""
-LOG_LINES = 20
+WAITING_LIMIT = 8 << 20
+"""Bytes not yet decoded beyond which the event loop has to wait: an engine that floods its window
+shall not fill its memory."""
 STOP_MS = 3000
 """How long an engine may take to end in order before it is killed; killing is always safe."""
 
@@ -62,7 +63,8 @@ class Call:
     ) -> None:
         """Used by :meth:`Engine.request`."""
         self._engine = engine
-        self._number = number
+        self.number = number
+        self.request = request
         self._parts = PARTS.get(type(request), ())
         self._reply = REPLIES[type(request)]
         self._done = done
@@ -73,21 +75,26 @@ class Call:
     def cancel(self) -> None:
         """Asks the engine to stop; a failure follows, or the reply if it was faster."""
         if not self.ended:
-            self._engine.cancel(self._number)
+            self._engine.cancel(self.number)
 
     def drop(self) -> None:
         """Cancels, and hears no more of it."""
         self.cancel()
         self._forget()
 
+    def check(self, message: Message) -> None:
+        """Raises :exc:`RecordError` for what is no answer to this request."""
+        if not isinstance(message, (*self._parts, self._reply, Failed)):
+            name = type(message).__name__
+            raise RecordError("record.frame", reason=f"{name} does not answer that")
+        if self._part is not _ignore or not isinstance(message, self._parts):
+            check_answer(self.request, message)
+
     def take(self, message: Message) -> None:
-        """Takes what the engine answered; raises :exc:`RecordError` when it is no such answer."""
+        """Takes what the engine answered, checked."""
         if isinstance(message, self._parts):
             self._part(message)
             return
-        if not isinstance(message, (self._reply, Failed)):
-            name = type(message).__name__
-            raise RecordError("record.frame", reason=f"{name} does not answer that")
         self.ended = True
         done, failed = self._done, self._failed
         # What they hold may hold this.
@@ -125,6 +132,10 @@ class Engine(QObject):
         self._log = bytearray()
         self._stopping = False
         self._loss: EngineLost | None = None
+        self._is_ready = False
+        self._refused: list[tuple[int, ExplorerError]] = []
+        self.unanswered: tuple[Request, ...] = ()
+        """What was under way when the engine was lost."""
         self._process = QProcess(self)
         self._process.readyReadStandardOutput.connect(self._take_output)
         self._process.readyReadStandardError.connect(self._take_log)
@@ -152,14 +163,38 @@ class Engine(QObject):
 
         They are called from the event loop, never from in here. A lost engine fails every request.
         """
+        call = self._begin(message, done, failed, part)
+        if self._loss is not None:
+            self._late.start()
+            return call
+        try:
+            self._send(call.number, message)
+        except RecordError as error:
+            # Not to be asked: a path that was typed, say.
+            self._refuse(call, error)
+        return call
+
+    def refuse(self, message: Request, failed: TakeFailure | None, error: ExplorerError) -> Call:
+        """A request that fails, as all do: from the event loop; it is not sent."""
+        call = self._begin(message, _ignore, failed, None)
+        self._refuse(call, error)
+        return call
+
+    def _begin(
+        self,
+        message: Request,
+        done: TakeReply,
+        failed: TakeFailure | None,
+        part: TakePart | None,
+    ) -> Call:
         number = next(self._numbers)
         call = Call(self, number, message, done, failed or _ignore, part or _ignore)
         self._calls[number] = call
-        if self._loss is None:
-            self._send(number, message)
-        else:
-            self._late.start()
         return call
+
+    def _refuse(self, call: Call, error: ExplorerError) -> None:
+        self._refused.append((call.number, error))
+        self._late.start()
 
     def cancel(self, number: int) -> None:
         """Sends the wish to end a request early."""
@@ -196,37 +231,41 @@ class Engine(QObject):
             self._decode_slice()
 
     def _decode_slice(self) -> None:
+        if self._decode(SLICE_MS):
+            self._slices.start()
+
+    def _decode(self, limit_ms: int) -> bool:
+        """Takes frames for some time; returns whether there are more."""
         clock = QElapsedTimer()
         clock.start()
         try:
-            while clock.elapsed() < SLICE_MS:
+            while clock.elapsed() < limit_ms or self._reader.waiting > WAITING_LIMIT:
                 frame = self._reader.next_frame()
                 if frame is None:
-                    return
+                    return False
                 self._take_frame(frame)
         except RecordError as error:
             # Nothing that follows can be trusted, not even where the next frame begins.
-            self._slices.stop()
-            self._lose(str(error))
+            self._lose(protocol_loss(str(error), self._log))
             self._process.kill()
-            return
-        self._slices.start()
+            return False
+        return True
 
     def _take_frame(self, frame: Frame) -> None:
         message = frame.message
-        if frame.request == 0 and isinstance(message, Ready):
+        if frame.request == 0 and isinstance(message, Ready) and not self._is_ready:
             if message.version != __version__:
                 raise RecordError("record.frame", reason=f"an engine of version {message.version}")
+            self._is_ready = True
             self.ready.emit()
             return
         call = self._calls.get(frame.request)
         if call is None:
             raise RecordError("record.frame", reason="an answer to no request")
-        if isinstance(message, Part):
-            call.take(message)
-        else:
+        call.check(message)
+        if not isinstance(message, Part):
             del self._calls[frame.request]
-            call.take(message)
+        call.take(message)
 
     def _take_log(self) -> None:
         self._log += self._process.readAllStandardError().data()
@@ -234,29 +273,35 @@ class Engine(QObject):
 
     def _take_process_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart:
-            self._lose(self._process.errorString())
+            self._lose(start_loss(self._process.errorString()))
 
     def _take_end(self, code: int, status: QProcess.ExitStatus) -> None:
         self._take_log()
-        if status == QProcess.ExitStatus.CrashExit:
-            self._lose(f"signal {code}")
-        elif code == EXIT_KERNEL_ENDED:
-            self._lose(f"exit code {code}", "engine.kernel-ended")
-        else:
-            self._lose(f"exit code {code}")
+        if self._loss is None:
+            # What it answered before it ended is taken: the rest is what it was at.
+            self._reader.feed(self._process.readAllStandardOutput().data())
+            while self._decode(SLICE_MS):
+                pass
+        self._lose(exit_loss(-code if status == QProcess.ExitStatus.CrashExit else code, self._log))
 
-    def _lose(self, reason: str, code: str = "engine.lost") -> None:
+    def _lose(self, loss: EngineLost) -> None:
         if self._loss is not None:
             return
-        lines = [show_name(line) for line in bytes(self._log).splitlines()[-LOG_LINES:]]
-        self._loss = EngineLost(code, exit=reason, log=lines)
+        self._loss = loss
+        self.unanswered = tuple(call.request for call in self._calls.values())
         self._killer.stop()
+        self._slices.stop()
         self._fail_calls()
         if not self._stopping:
-            self.lost.emit(self._loss)
+            self.lost.emit(loss)
 
     def _fail_calls(self) -> None:
-        assert self._loss is not None
-        calls, self._calls = list(self._calls.values()), {}
-        for call in calls:
-            call.take(Failed(self._loss))
+        refused, self._refused = self._refused, []
+        for number, error in refused:
+            call = self._calls.pop(number, None)
+            if call is not None:
+                call.take(Failed(error))
+        if self._loss is not None:
+            calls, self._calls = list(self._calls.values()), {}
+            for call in calls:
+                call.take(Failed(self._loss))

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PySide6.QtCore import QObject, Signal
 
 from explorer.client.engine import Call, Engine
+from explorer.core.errors import VolumeError
+from explorer.core.messages import describe
 from explorer.core.names import show_name
 
 if TYPE_CHECKING:
@@ -35,8 +37,24 @@ class State(Enum):
     CLOSED = "closed"
 
 
+class Mark(NamedTuple):
+    """What is kept against a volume that was read when an engine came to its end."""
+
+    engines: int
+    """How many have ended so."""
+    reason: str
+    """How the last one ended, to show."""
+    blocked: bool
+    """Whether nothing is asked about the volume until :meth:`Session.try_again`."""
+
+
 class Session(QObject):
-    """One source and the engine that reads it now."""
+    """One source and the engine that reads it now.
+
+    An image may end every engine that reads it. So an engine is started again only by whoever calls
+    :meth:`open`, and the volumes that it was at when it ended are marked: whatever is asked about
+    one of these fails (``volume.marked``), until the user wants it tried again.
+    """
 
     opened = Signal(object)
     """A :class:`SourceOpened`; again after every restart."""
@@ -56,6 +74,7 @@ class Session(QObject):
         self._command = command
         self._engine: Engine | None = None
         self._left: list[Engine] = []
+        self._marks: dict[tuple[str, str, int], Mark] = {}
 
     @property
     def path(self) -> bytes:
@@ -90,12 +109,28 @@ class Session(QObject):
     ) -> Call:
         """Asks the engine, as :meth:`Engine.request`; only after :meth:`open`."""
         assert self._engine is not None
+        volume = self.volume(getattr(message, "volume", None))
+        mark = self.mark(volume) if self.state is State.OPEN else None
+        if volume is not None and mark is not None and mark.blocked:
+            name = volume.name or str(volume.number)
+            error = VolumeError("volume.marked", volume=name, reason=mark.reason)
+            return self._engine.refuse(message, failed, error)
         return self._engine.request(message, done, failed, part)
 
     def volume(self, number: int | None) -> Volume | None:
         """A volume of the source by its number, as far as it is known."""
         volumes = self.source.volumes if self.source else ()
         return next((volume for volume in volumes if volume.number == number), None)
+
+    def mark(self, volume: Volume | None) -> Mark | None:
+        """What is kept against a volume, if anything is."""
+        return None if volume is None else self._marks.get(_key(volume))
+
+    def try_again(self, volume: Volume) -> None:
+        """Lets a marked volume be asked about again; its mark stays."""
+        mark = self.mark(volume)
+        if mark is not None:
+            self._marks[_key(volume)] = mark._replace(blocked=False)
 
     def take_volumes(self, found: VolumesFound) -> None:
         """Keeps what the engine has found since the source was opened."""
@@ -142,4 +177,20 @@ class Session(QObject):
         # While opening, the call's failure has told it already.
         if self.state is State.OPEN:
             self.state = State.LOST
+            self._mark_volumes(loss)
             self.lost.emit(loss)
+
+    def _mark_volumes(self, loss: EngineLost) -> None:
+        """Marks what the engine was at."""
+        assert self._engine is not None
+        numbers = {getattr(request, "volume", None) for request in self._engine.unanswered}
+        for volume in map(self.volume, numbers):
+            if volume is not None:
+                before = self.mark(volume)
+                engines = 1 if before is None else before.engines + 1
+                self._marks[_key(volume)] = Mark(engines, describe(loss), blocked=True)
+
+
+def _key(volume: Volume) -> tuple[str, str, int]:
+    """What is the same of a volume in every engine: numbers are given as volumes are found."""
+    return volume.kind, volume.name, volume.start

@@ -9,6 +9,7 @@ takes calls from any thread. Every request is an operation that is watched.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections import deque
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from explorer.core.errors import ExplorerError, RecordError
 from explorer.core.names import show_name
 from explorer.engine import watch
+from explorer.wire.frames import EXIT_MEMORY
 from explorer.wire.messages import (
     BULK,
     REPLIES,
@@ -253,6 +255,11 @@ class Server:
             return Failed(error)
         except BrokenPipeError:
             raise
+        except MemoryError:
+            # What was half done for want of it cannot be known.
+            traceback.print_exc(file=sys.stderr)
+            sys.stderr.flush()
+            os._exit(EXIT_MEMORY)
         except Exception as error:  # noqa: BLE001 - one request's bug must not end the others
             traceback.print_exc(file=sys.stderr)
             return Failed(ExplorerError("engine.internal", reason=repr(error)))

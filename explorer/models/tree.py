@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from PySide6.QtGui import QIcon
 
     from explorer.client.engine import Call
-    from explorer.client.session import Session
+    from explorer.client.session import Mark, Session
     from explorer.core.errors import ExplorerError
     from explorer.core.volume import Volume
 
@@ -54,6 +54,8 @@ class Kind(Enum):
     HOLDING_VOLUME = "holding-volume"
     """Holds no files itself; what is on it may."""
     UNKNOWN_VOLUME = "unknown-volume"
+    MARKED_VOLUME = "marked-volume"
+    """An engine ended while it read it; it is read again only when the user wants it."""
     FOLDER = "folder"
 
 
@@ -101,7 +103,16 @@ def volume_text(volume: Volume) -> str:
     return " · ".join(parts)
 
 
-def _volume_tool_tip(volume: Volume) -> str:
+def _marked_text(volume: Volume, mark: Mark | None) -> str:
+    """A volume as one line that tells of the engines that ended at it."""
+    text = volume_text(volume)
+    if mark is None:
+        return text
+    count = QCoreApplication.translate("Tree", "%n engines ended at it", None, mark.engines)
+    return f"{text} · {count}"
+
+
+def _volume_tool_tip(volume: Volume, mark: Mark | None) -> str:
     extent = QCoreApplication.translate("Tree", "%1 bytes from %2")
     extent = extent.replace("%1", f"{volume.size:,}").replace("%2", f"{volume.start:,}")
     lines = (
@@ -111,11 +122,14 @@ def _volume_tool_tip(volume: Volume) -> str:
         extent if volume.kind in (DISK, PARTITION, FREE) else "",
         volume.uuid or volume.partition_uuid,
         volume.note,
+        mark.reason if mark is not None else "",
     )
     return "\n".join(line for line in lines if line)
 
 
-def _volume_kind(volume: Volume) -> Kind:
+def _volume_kind(volume: Volume, mark: Mark | None) -> Kind:
+    if mark is not None and mark.blocked:
+        return Kind.MARKED_VOLUME
     if volume.mountable:
         return Kind.VOLUME
     if volume.locked:
@@ -165,18 +179,20 @@ class FolderTreeModel(QAbstractItemModel):
         source = self._folders[Location(session, None, b"/")]
         for volume in volumes:
             location = Location(session, volume.number, b"/")
-            text, tool_tip = volume_text(volume), _volume_tool_tip(volume)
+            mark = session.mark(volume)
+            text, tool_tip = _marked_text(volume, mark), _volume_tool_tip(volume, mark)
+            kind = _volume_kind(volume, mark)
             number = self._folders.get(location)
             if number is not None:
                 node = self._nodes[number]
-                node.kind, node.text, node.tool_tip = _volume_kind(volume), text, tool_tip
+                node.kind, node.text, node.tool_tip = kind, text, tool_tip
                 self.dataChanged.emit(self._index(number), self._index(number))
                 continue
             above = Location(session, volume.parent, b"/")
             parent = self._folders.get(above, source)
             # Volumes stand before the folders of the one they are in.
             row = self._volume_count(self._nodes[parent].children)
-            node = _Node(_volume_kind(volume), location, text, parent, 0, tool_tip)
+            node = _Node(kind, location, text, parent, 0, tool_tip)
             self._insert_children(parent, row, [node])
 
     def _volume_count(self, children: list[int]) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from PySide6.QtCore import QTranslator
 
 SINGULARS = {
+    "%n engines ended at it": "%n engine ended at it",
     "%n entries": "%n entry",
     "%n entries selected": "%n entry selected",
     "%n failed": "%n failed",

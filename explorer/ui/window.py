@@ -258,12 +258,31 @@ class MainWindow(QMainWindow):
 
     def _offer_restart(self, session: Session, error: ExplorerError) -> None:
         log = error.params.get("log")
+        if session.source is not None:
+            # Volumes may be marked now.
+            self.browser.tree_model.update_volumes(session, session.source.volumes)
         self._place_banner()
         self.banner.show_text(
             f"{session.name}: {describe(error)}",
-            QCoreApplication.translate("MainWindow", "Open again"),
+            QCoreApplication.translate("MainWindow", "Start again"),
             session.open,
             "\n".join(log) if isinstance(log, list) else "",
+        )
+
+    def _offer_try_again(self, location: Location, error: ExplorerError) -> None:
+        session, volume = location.session, location.session.volume(location.volume)
+
+        def try_again() -> None:
+            if volume is not None and session.source is not None:
+                session.try_again(volume)
+                self.browser.tree_model.update_volumes(session, session.source.volumes)
+                self.navigation.go(location)
+
+        self._place_banner()
+        self.banner.show_text(
+            f"{session.name}: {describe(error)}",
+            QCoreApplication.translate("MainWindow", "Try again"),
+            try_again,
         )
 
     def _close_current(self) -> None:
@@ -466,7 +485,10 @@ class MainWindow(QMainWindow):
         here = self.location
         # A lost engine has its own banner.
         if here is not None and here.session.state is State.OPEN:
-            self._show_error(error)
+            if error.code == "volume.marked":
+                self._offer_try_again(here, error)
+            else:
+                self._show_error(error)
 
     def _take_tree_failure(self, location: Location, error: ExplorerError) -> None:
         if location != self.location and location.session.state is State.OPEN:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from explorer.core.errors import ExplorerError
+from explorer.wire.ends import last_lines
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
     REPLIES,
@@ -47,13 +48,13 @@ class EngineProcess:
     ``hang_seconds`` without an answer that is waited for are a :exc:`TimeoutError`.
     """
 
-    def __init__(self, hang_seconds: float = END_SECONDS) -> None:
+    def __init__(self, hang_seconds: float = END_SECONDS, module: str = "explorer.engine") -> None:
         self._hang_seconds = hang_seconds
         # Closed with the pipe, when its text is kept.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._said = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "explorer.engine"],
+            [sys.executable, "-W", "error", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -108,6 +109,12 @@ class EngineProcess:
             with suppress(ExplorerError, EOFError, OSError):
                 kernel = self.ask(ReadLog(0), LogRead).payload.decode("utf-8", "replace")
         return f"exit code: {self.process.poll()}\nengine:\n{said}\nkernel:\n{kernel}"
+
+    def last_words(self) -> list[str]:
+        """What it said at last on standard error."""
+        if not self._errors.closed:
+            self._read_errors()
+        return last_lines(self._said)
 
     def _read_errors(self) -> None:
         # By place: the engine writes at the file's own.

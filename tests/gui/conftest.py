@@ -19,12 +19,18 @@ from explorer.wire.messages import OpenSource
 from tests.engine.fixtures import crowd_image, disk_image, ext4_image, image_folder, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+    from typing import Protocol
 
     from pytestqt.qtbot import QtBot
 
-    OpenSession = Callable[[Path], Session]
+    class OpenSession(Protocol):
+        """Opens an image, with the program's own engine or another one."""
+
+        def __call__(self, image: Path, command: Sequence[str] = ()) -> Session:
+            """Returns when it is open."""
+
     OpenWindow = Callable[[Path], MainWindow]
 
 __all__ = [
@@ -54,8 +60,8 @@ def open_session(qtbot: QtBot) -> Iterator[OpenSession]:
     """Opens sources, and ends their engines after the test."""
     sessions: list[Session] = []
 
-    def open_one(image: Path) -> Session:
-        session = Session(OpenSource((bytes(image),)))
+    def open_one(image: Path, command: Sequence[str] = ()) -> Session:
+        session = Session(OpenSource((bytes(image),)), command=command)
         sessions.append(session)
         with qtbot.waitSignal(session.opened, timeout=WAIT_MS):
             session.open()

@@ -429,7 +429,7 @@ def test_a_lost_engine_can_be_started_again(
     assert here is not None
     os.kill(here.session.process_id, signal.SIGKILL)
     qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
-    assert "ended (signal 9)" in window.banner.text
+    assert "was killed (SIGKILL)" in window.banner.text
     QTest.mouseClick(window.banner._button, LEFT)
     settle(qtbot, window)
     assert path_of(window) == b"/folder"
