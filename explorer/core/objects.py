@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from explorer.core.entries import TYPE_NAMES, FileType
+from explorer.core.entries import MASK_INODE, MASK_MODE, TYPE_NAMES, FileType
 from explorer.core.names import show_name
 from explorer.core.times import iso_time
 
@@ -35,7 +35,7 @@ def json_name(name: bytes, key: str = "name") -> dict[str, str]:
 def json_entry(entry: Entry) -> dict[str, Any]:
     """An entry for JSON, without its name; what is not known is left out."""
     shown: dict[str, Any] = {"type": TYPE_NAMES[entry.type]}
-    if entry.mask:
+    if entry.mask & MASK_MODE:
         shown |= {
             "mode": f"{entry.mode & 0o7777:04o}",
             "uid": entry.uid,
@@ -45,6 +45,9 @@ def json_entry(entry: Entry) -> dict[str, Any]:
             "size": entry.size,
             "allocated": entry.blocks * 512,
         }
+    elif entry.mask & MASK_INODE:
+        # Its stat failed.
+        shown["inode"] = entry.inode
     if entry.type in DEVICES:
         shown |= {"major": entry.special_major, "minor": entry.special_minor}
     for word, time_ns in zip(TIMES, entry_times(entry), strict=True):

@@ -197,9 +197,11 @@ class _Comparison:
                 each.read_into(offset, piece[:length])
                 for each, piece in zip((file, twin), pieces, strict=True)
             ]
-            if counts[0] != counts[1] or pieces[0][: counts[0]] != pieces[1][: counts[0]]:
+            # What is read short may be followed by what cannot be read: the next read tells.
+            both = min(counts)
+            if pieces[0][:both] != pieces[1][:both]:
                 return False
-            if counts[0] < length:
-                return True
-            offset += length
+            if not both:
+                return counts[0] == counts[1]
+            offset += both
         return True

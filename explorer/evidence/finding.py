@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from explorer.core.entries import FileType
+from explorer.core.entries import MASK_GID, MASK_SIZE, MASK_UID, FileType
 from explorer.core.errors import SearchError
 from explorer.core.objects import TIMES, entry_times
 from explorer.evidence.walking import Failure, Placed, never, walk_tree
@@ -133,14 +133,14 @@ def _stat_tests(criteria: Criteria) -> Iterator[Test]:
         yield lambda _path, entry: entry.type in types
     least, most = criteria.size_least, criteria.size_most
     if least is not None:
-        yield lambda _path, entry: bool(entry.mask) and entry.size >= least
+        yield lambda _path, entry: bool(entry.mask & MASK_SIZE) and entry.size >= least
     if most is not None:
-        yield lambda _path, entry: bool(entry.mask) and entry.size <= most
+        yield lambda _path, entry: bool(entry.mask & MASK_SIZE) and entry.size <= most
     uid, gid, bits = criteria.uid, criteria.gid, criteria.mode_bits
     if uid is not None:
-        yield lambda _path, entry: bool(entry.mask) and entry.uid == uid
+        yield lambda _path, entry: bool(entry.mask & MASK_UID) and entry.uid == uid
     if gid is not None:
-        yield lambda _path, entry: bool(entry.mask) and entry.gid == gid
+        yield lambda _path, entry: bool(entry.mask & MASK_GID) and entry.gid == gid
     if bits:
         yield lambda _path, entry: entry.mode & bits == bits
     kind = TIMES.index(criteria.time_kind)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from explorer.core.entries import TYPE_NAMES, Entry
+from explorer.core.entries import MASK_INODE, MASK_MODE, TYPE_NAMES, Entry
 from explorer.core.errors import ExplorerError
 from explorer.core.objects import DEVICES, TIMES, entry_times, json_name
 from explorer.evidence.attributes import describe_attribute
@@ -83,7 +83,7 @@ def inventory(
                         xattrs = folder.read_xattrs(name)
                         if algorithms and entry.is_file:
                             with folder.open_file(name) as file:
-                                digests = _hash(file, algorithms, buffer, check)
+                                digests = _hash(file, entry.size, algorithms, buffer, check)
                     except ExplorerError as error:
                         failures.append(Failure(path, go_on(error)))
                 placed.append(_Row(prefix + path, entry, target, xattrs, digests))
@@ -91,15 +91,14 @@ def inventory(
 
 
 def _hash(
-    file: File, algorithms: Sequence[str], buffer: memoryview, check: Check
+    file: File, size: int, algorithms: Sequence[str], buffer: memoryview, check: Check
 ) -> dict[str, bytes]:
     with Digests(algorithms) as digests:
         offset = 0
-        while count := file.read_into(offset, buffer):
+        # What is read short may be followed by what cannot be read: the next read tells.
+        while offset < size and (count := file.read_into(offset, buffer)):
             digests.update(buffer[:count])
             offset += count
-            if count < len(buffer):
-                break
             check()
         return digests.read()
 
@@ -110,7 +109,7 @@ def _csv(rows: list[_Row], owners: Owners, algorithms: Sequence[str]) -> bytes:
 
 def _csv_row(row: _Row, owners: Owners, algorithms: Sequence[str]) -> list[object]:
     entry = row.entry
-    known = bool(entry.mask)
+    known = bool(entry.mask & MASK_MODE)
     device = entry.type in DEVICES
     return [
         *exact_name(row.path),
@@ -121,7 +120,7 @@ def _csv_row(row: _Row, owners: Owners, algorithms: Sequence[str]) -> list[objec
         entry.gid if known else "",
         owners.groups.get(entry.gid, "") if known else "",
         entry.links if known else "",
-        entry.inode if known else "",
+        entry.inode if entry.mask & MASK_INODE else "",
         entry.size if known else "",
         entry.blocks * 512 if known else "",
         *iso_times(entry),
@@ -144,7 +143,7 @@ def _json_row(row: _Row, owners: Owners) -> dict[str, Any]:
     shown = entry_object(row.path, entry, row.target)
     named = (("user", entry.uid, owners.users), ("group", entry.gid, owners.groups))
     for key, number, names in named:
-        if entry.mask and number in names:
+        if entry.mask & MASK_MODE and number in names:
             shown[key] = names[number]
     if row.xattrs:
         shown["xattrs"] = _xattrs(row.xattrs)

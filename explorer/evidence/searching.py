@@ -241,7 +241,8 @@ class _Searcher:
             count = file.read_into(position, view[filled : filled + wanted])
             filled += count
             position += count
-            last = count < wanted or position >= size
+            # What is read short may be followed by what cannot be read: the next read tells.
+            last = not count or position >= size
             jump = 0 if last else self._next_data(file, position, size)
             if jump:
                 # Of the hole as much as belongs to matches that begin before it.

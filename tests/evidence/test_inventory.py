@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -126,16 +127,27 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, mount: MountImag
     (top / "good").write_bytes(b"good")
     image = make_empty(tmp_path / "image", 8 << 20)
     run_tool("mke2fs", "-q", "-F", "-t", "ext2", "-b", "1024", "-d", top, image)
-    # One of its blocks is beyond the end of the file system.
-    run_tool("debugfs", "-w", "-R", "sif /bad block[2] 0x7fffffff", image)
+    # One of its blocks is beyond the end of the file system; so says the block that lists them.
+    (indirect,) = re.findall(r"\(IND\):(\d+)", run_tool("debugfs", "-R", "stat /bad", image))
+    with image.open("r+b") as file:
+        file.seek(int(indirect) * 1024 + 40)
+        file.write(b"\xff\xff\xff\x7f")
+    # And one has a block that shows as soon as it is looked at.
+    (top / "worse").write_bytes(b"x" * 5000)
+    run_tool("debugfs", "-w", "-R", f"write {top}/worse worse", image)
+    run_tool("debugfs", "-w", "-R", "sif /worse block[2] 0x7fffffff", image)
     rows = list(inventory(mount(image), algorithms=("sha256",)))
-    assert [one.path for row in rows for one in row.failures] == [b"/bad"]
+    assert [one.path for row in rows for one in row.failures] == [b"/worse", b"/bad"]
     found = by_path(
         list(csv.DictReader(io.StringIO(b"".join(row.text for row in rows).decode(), newline="")))
     )
     assert found[b"/good"]["sha256"] == hashlib.sha256(b"good").hexdigest()
     assert found[b"/bad"]["sha256"] == ""
     assert found[b"/bad"]["size"] == "100000"
+    # Nothing is known of it but where it is.
+    worse = found[b"/worse"]
+    assert (worse["size"], worse["mode"], worse["uid"], worse["modified"]) == ("", "", "", "")
+    assert worse["inode"]
 
 
 # ---- Attributes
