@@ -112,7 +112,7 @@ class Session(QObject):
         volume = self.volume(getattr(message, "volume", None))
         mark = self.mark(volume) if self.state is State.OPEN else None
         if volume is not None and mark is not None and mark.blocked:
-            name = volume.name or str(volume.number)
+            name = volume.label or volume.name or str(volume.number)
             error = VolumeError("volume.marked", volume=name, reason=mark.reason)
             return self._engine.refuse(message, failed, error)
         return self._engine.request(message, done, failed, part)

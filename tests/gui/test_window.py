@@ -6,18 +6,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSettings, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QInputDialog, QMessageBox, QWidget
 
+from explorer.client.session import State
 from explorer.models.location import Location
+from explorer.models.tree import Kind
 from explorer.ui.dragout.mime import GNOME_FILES, OWN_ENTRIES, URI_LIST
+from explorer.ui.window import MainWindow
 from tests.engine.images import LATIN, TEXT, large_bytes
 from tests.gui.conftest import WAIT_MS, settle
 
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from explorer.ui.extraction import Selection
-    from explorer.ui.window import MainWindow
     from tests.gui.conftest import OpenWindow
 
 LEFT = Qt.MouseButton.LeftButton
@@ -435,6 +438,52 @@ def test_a_lost_engine_can_be_started_again(
     assert path_of(window) == b"/folder"
     assert window.browser.contents_model.rowCount() == 3
     assert not window.banner.isVisible()
+
+
+def test_what_ended_an_engine_is_marked_and_tried_again_when_wanted(
+    qtbot: QtBot, tmp_path: Path, ext4_image: Path, disk_image: Path
+) -> None:
+    settings = QSettings(str(tmp_path / "own.ini"), QSettings.Format.IniFormat)
+    window = MainWindow(settings, [sys.executable, "-m", "tests.engine.faulty"])
+    qtbot.addWidget(window)
+    window.show()
+    qtbot.waitExposed(window)
+    window.open_path(bytes(ext4_image))
+    settle(qtbot, window)
+    other = window.location
+    assert other is not None
+    window.open_path(bytes(disk_image))
+    qtbot.waitUntil(lambda: window.location != other, timeout=WAIT_MS)
+    settle(qtbot, window)
+    here = window.location
+    assert here is not None
+    session, model = here.session, window.browser.tree_model
+    root = Location(session, 1, b"/")
+    window.navigation.go(root._replace(path=b"/panic"))
+    qtbot.waitUntil(lambda: session.state is State.LOST, timeout=WAIT_MS)
+    assert window.banner.isVisible()
+    assert "Kernel panic" in window.banner.text
+    assert "sysrq: Trigger a crash" in window.banner.details
+    assert window.banner._button.text() == "Start again"
+    assert model.kind(model.reveal(root)) is Kind.MARKED_VOLUME
+    assert not model.canFetchMore(model.reveal(root))
+    # The other is as it was.
+    assert other.session.state is State.OPEN
+    QTest.mouseClick(window.banner._button, LEFT)
+    qtbot.waitUntil(lambda: session.state is State.OPEN, timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: window.banner._button.text() == "Try again", timeout=WAIT_MS)
+    assert "Kernel panic" in window.banner.text
+    tip = model.data(model.reveal(root), Qt.ItemDataRole.ToolTipRole)
+    assert "Kernel panic" in tip
+    assert "1 engine ended at it" in model.data(model.reveal(root)).replace("engines", "engine")
+    window.navigation.go(root)
+    qtbot.waitUntil(window.banner.isVisible, timeout=WAIT_MS)
+    assert window.browser.contents_model.rowCount() == 0
+    QTest.mouseClick(window.banner._button, LEFT)
+    qtbot.waitUntil(lambda: window.browser.contents_model.rowCount() > 3, timeout=WAIT_MS)
+    assert session.state is State.OPEN
+    assert model.kind(model.reveal(root)) is Kind.VOLUME
+    window.close()
 
 
 def test_several_sources_stand_side_by_side(
