@@ -19,7 +19,7 @@ from explorer.core.errors import ExplorerError
 from explorer.native.digests import ALGORITHMS
 from explorer.native.library import load
 from explorer.native.names import RULES
-from explorer.native.stream import Stat, read_stat
+from explorer.native.stream import STAT, Stat, read_stat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from explorer.native.stream import Stream
 
 _OUTCOME = Struct("=IIIIIiIIIIIIQQQQ")
-_STAT_SIZE = 144
 _ACCOUNTS = Struct("=19Q")
 _RANGE = Struct("=QQ")
 _EKEYREJECTED, _EUCLEAN = -129, -117
@@ -223,6 +222,8 @@ class Journal(NamedTuple):
     """Open for reading and appending."""
     options: bytes
     """32 bytes: a digest of all that must be the same to go on."""
+    interval: int = 2000
+    """Milliseconds after which what was done is made safe, at least."""
 
 
 class _Conflict(Protocol):
@@ -287,6 +288,7 @@ class _Run:
         request.journal = -1 if journal is None else journal.file
         request.job = job
         request.options = bytes(32) if journal is None else journal.options
+        request.checkpoints = 0 if journal is None else journal.interval
         options = self._options
         flags = {
             library.LKN_FOLDER_OWNER: options.owner,
@@ -342,7 +344,7 @@ class _Run:
     def _ask(self, _opaque: CData, conflict: _Conflict) -> int:
         path = self._bytes(conflict.path, conflict.path_length)
         existing, entry = (
-            read_stat(self._bytes(stat, _STAT_SIZE)) for stat in (conflict.existing, conflict.entry)
+            read_stat(self._bytes(stat, STAT.size)) for stat in (conflict.existing, conflict.entry)
         )
         return int(self._watcher.ask(path, existing, entry))
 
@@ -371,7 +373,7 @@ def read_outcomes(records: bytes) -> Iterator[Outcome]:
         ) = _OUTCOME.unpack_from(records, start)  # fmt: skip
         at = start + _OUTCOME.size
         told = read_stat(records, at)
-        at += _STAT_SIZE
+        at += STAT.size
         ranges = tuple(_RANGE.iter_unpack(records[at : at + bad_count * _RANGE.size]))
         at += bad_count * _RANGE.size
         digests = records[at : at + digests_length]

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from explorer.native.library import CData
 
 _EVENT = Struct("=IIIiIiIIQQQQQQQ")
-_STAT = Struct("=IHHIIIIQQQQIIIIqqqqIIII")
+STAT = Struct("=IHHIIIIQQQQIIIIqqqqIIII")
+"""``struct lkl_stat``."""
 _ECONNRESET, _EPROTO, _EAGAIN = -104, -71, -11
 PATIENCE = 100
 """Milliseconds without a message after which ``idle`` is called."""
@@ -107,7 +108,7 @@ class Stat(NamedTuple):
 
 def read_stat(buffer: bytes | memoryview, at: int = 0) -> Stat:
     """A stat that stands in a buffer."""
-    return Stat._make(_STAT.unpack_from(buffer, at))
+    return Stat._make(STAT.unpack_from(buffer, at))
 
 
 class Event(NamedTuple):

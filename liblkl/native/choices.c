@@ -305,6 +305,26 @@ static void decide_conflict(struct folder *folder, const struct level *level,
 	}
 }
 
+/* Goes on with what is there by this copy's doing at an earlier time. */
+static void go_on(struct folder *folder, const struct lkl_stat *stat,
+		  const struct stat *host, const uint64_t *seal,
+		  struct choice *choice)
+{
+	choice->own = true;
+	if (S_ISDIR(host->st_mode) != S_ISDIR(stat->mode)) {
+		refuse(choice, LKN_HOST_TYPE,
+		       S_ISDIR(host->st_mode) ? -EISDIR : -ENOTDIR);
+	} else if (S_ISDIR(host->st_mode)) {
+		choice->action = ACTION_MERGE;
+	} else if (seal && journal_seal(host) == *seal) {
+		choice->action = ACTION_DONE;
+		if (stat->links > 1)
+			remember_link(folder, 0, stat, choice->target, host);
+	} else {
+		choice->action = ACTION_REPLACE;
+	}
+}
+
 /* Looks at what an earlier time of the copy says; true when that decides. */
 static bool decide_by_journal(struct folder *folder, const struct level *level,
 			      const struct lkl_stat *stat,
@@ -312,39 +332,31 @@ static bool decide_by_journal(struct folder *folder, const struct level *level,
 {
 	const struct journal_record *record;
 	struct stat host;
-	bool safe;
+	bool safe, found;
 
+	if (!folder->journal.resumed)
+		return false;
 	record = journal_find(&folder->journal, folder->path,
 			      folder->path_length, &safe);
-	if (!record)
-		return false;
-	if (record->kind == JOURNAL_SKIPPED) {
+	if (record && record->kind == JOURNAL_SKIPPED) {
 		choice->flags |= LKN_EXISTED;
 		skip(choice, LKN_RULE_EXISTS);
 		return true;
 	}
-	if ((record->kind == JOURNAL_DIRECTORY) != S_ISDIR(stat->mode))
+	/* Nobody but this copy has anything in a folder that it made. */
+	if (!record && !level->made)
 		return false;
-	if (record->renamed) {
+	if (record && record->renamed) {
 		rename_target(folder, record->renamed, choice);
 		make_key(folder, choice->target, choice->length, key);
 	}
-	choice->own = true;
-	choice->action = ACTION_NEW;
-	if (fstatat(level->fd, choice->target, &host, AT_SYMLINK_NOFOLLOW) < 0)
-		return true;
-	if (S_ISDIR(host.st_mode) != S_ISDIR(stat->mode)) {
-		refuse(choice, LKN_HOST_TYPE,
-		       S_ISDIR(host.st_mode) ? -EISDIR : -ENOTDIR);
-	} else if (S_ISDIR(host.st_mode)) {
-		choice->action = ACTION_MERGE;
-	} else if (safe && journal_seal(&host) == record->seal) {
-		choice->action = ACTION_DONE;
-		if (stat->links > 1)
-			remember_link(folder, 0, stat, choice->target, &host);
-	} else {
-		choice->action = ACTION_REPLACE;
-	}
+	found =
+	    fstatat(level->fd, choice->target, &host, AT_SYMLINK_NOFOLLOW) == 0;
+	if (found)
+		go_on(folder, stat, &host,
+		      safe && record->kind == JOURNAL_COPIED ? &record->seal
+							     : NULL,
+		      choice);
 	return true;
 }
 

@@ -46,16 +46,43 @@ static uint32_t judge(struct folder *folder, const struct lkn_event *event,
 	}
 }
 
-static bool is_wanted(struct folder *folder, const struct lkn_event *event)
+/*
+ * Where other things may stand, it is written down before which of them are
+ * this copy's: after a loss of power nothing else would tell.
+ */
+static void write_down(struct folder *folder, const struct lkl_stat *stat,
+		       const struct choice *choice, bool *written)
+{
+	enum journal_kind kind =
+	    S_ISDIR(stat->mode) ? JOURNAL_DIRECTORY : JOURNAL_BEGUN;
+	int error;
+
+	if (folder->journal.fd < 0 || deepest(folder)->made ||
+	    choice->action > ACTION_REPLACE)
+		return;
+	error = journal_append(&folder->journal, kind, folder->path,
+			       folder->path_length, choice->renamed, 0);
+	if (error)
+		end_copy(folder, LKN_ENDED_JOURNAL, error);
+	*written = true;
+}
+
+static bool is_wanted(struct folder *folder, const struct lkn_event *event,
+		      bool *written)
 {
 	struct account account = {.stat = *event->stat};
 	struct choice choice;
 	uint32_t outcome = judge(folder, event, &choice, &account);
 	int error = 0;
 
-	if (!outcome)
-		return folder->plan ||
-		       !link_candidate(folder, event->stat, &choice);
+	if (!outcome && folder->plan)
+		return true;
+	if (!outcome) {
+		if (link_candidate(folder, event->stat, &choice))
+			return false;
+		write_down(folder, event->stat, &choice, written);
+		return true;
+	}
 	if (outcome == LKN_SKIPPED && choice.asked)
 		error = journal_append(&folder->journal, JOURNAL_SKIPPED,
 				       folder->path, folder->path_length, 0, 0);
@@ -71,6 +98,7 @@ static void answer_candidates(struct folder *folder)
 	unsigned char wanted[COPY_CANDIDATES_MOST];
 	size_t above = deepest(folder)->path_length;
 	struct lkn_event event;
+	bool written = false;
 	size_t count = 0;
 	int error;
 
@@ -78,10 +106,13 @@ static void answer_candidates(struct folder *folder)
 	       lkn_stream_candidate(folder->stream, &event)) {
 		if (!push_path(folder, event.name, event.name_length))
 			return;
-		wanted[count++] = is_wanted(folder, &event);
+		wanted[count++] = is_wanted(folder, &event, &written);
 		cut_path(folder, above);
 		tick(folder);
 	}
+	error = written ? journal_sync(&folder->journal) : 0;
+	if (error)
+		end_copy(folder, LKN_ENDED_JOURNAL, error);
 	if (folder->ended >= 0)
 		return;
 	error = lkn_stream_answer_wanted(folder->stream, wanted, count);
@@ -279,7 +310,8 @@ static int prepare(struct folder *folder)
 	}
 	error =
 	    journal_open(&folder->journal, folder->plan ? -1 : request->journal,
-			 request->destination, request->job, request->options);
+			 request->destination, request->checkpoints,
+			 request->job, request->options);
 	return error ? error : look_at_destination(folder);
 }
 

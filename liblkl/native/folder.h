@@ -48,7 +48,7 @@ struct choice {
 	int error;	    /* FAIL */
 	uint32_t flags;	    /* for the account */
 	uint32_t renamed;   /* for the journal */
-	bool own;	    /* it is this copy's own of an earlier time */
+	bool own; /* what is there is this copy's, of an earlier time */
 	bool asked;
 	uint32_t length;
 	char target[LKN_NAME_SIZE];
@@ -64,7 +64,8 @@ struct level {
 	size_t units;	    /* of UTF-16, of the path on the host */
 	bool unusable;	    /* there is none, and nothing below is copied */
 	bool fresh;	    /* made by this run: nothing else stands in it */
-	bool own;	    /* made by this copy: it gets all of the source's */
+	bool made;	    /* by this copy, now or at an earlier time */
+	bool own;	    /* it gets all of the source's attributes */
 	bool mapped;	    /* its path on the host is another, somewhere */
 	void *by_name;	    /* trees of tsearch(3) of struct slot */
 	void *by_key;

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #define JOURNAL_MAGIC "LKLcopy1"
-#define CHECKPOINT_INTERVAL UINT64_C(2000000000)
 #define CHECKPOINT_BYTES ((uint64_t)64 << 20)
 /* Making things safe takes up to one part of so many of the time. */
 #define CHECKPOINT_SHARE 10
@@ -181,7 +180,8 @@ static uint64_t monotonic(void)
 }
 
 int journal_open(struct journal *journal, int fd, int destination,
-		 const unsigned char job[16], const unsigned char options[32])
+		 uint32_t interval, const unsigned char job[16],
+		 const unsigned char options[32])
 {
 	struct journal_header header = {
 	    .magic = JOURNAL_MAGIC,
@@ -198,7 +198,8 @@ int journal_open(struct journal *journal, int fd, int destination,
 	memcpy(header.options, options, sizeof(header.options));
 	header.check =
 	    check_of(&header, offsetof(struct journal_header, check));
-	journal->due = monotonic() + CHECKPOINT_INTERVAL;
+	journal->interval = (uint64_t)interval * 1000000;
+	journal->due = monotonic() + journal->interval;
 	if (fstat(fd, &stat) < 0)
 		return -errno;
 	/* A header that was torn has no records behind it. */
@@ -274,6 +275,11 @@ int journal_append(struct journal *journal, enum journal_kind kind,
 	return append(journal, &record, sizeof(record));
 }
 
+int journal_sync(struct journal *journal)
+{
+	return fdatasync(journal->fd) < 0 ? -errno : 0;
+}
+
 bool journal_wants_checkpoint(const struct journal *journal, uint64_t now)
 {
 	return journal->fd >= 0 && journal->unsafe_records &&
@@ -295,8 +301,8 @@ int journal_checkpoint(struct journal *journal, uint64_t now)
 	if (!error && fdatasync(journal->fd) < 0)
 		error = -errno;
 	taken = monotonic() - now;
-	journal->due = now + taken + CHECKPOINT_INTERVAL;
-	if (taken * CHECKPOINT_SHARE > CHECKPOINT_INTERVAL)
+	journal->due = now + taken + journal->interval;
+	if (taken * CHECKPOINT_SHARE > journal->interval)
 		journal->due = now + taken * (CHECKPOINT_SHARE + 1);
 	journal->unsafe_bytes = 0;
 	journal->unsafe_records = 0;

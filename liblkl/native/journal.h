@@ -20,6 +20,7 @@ enum journal_kind {
 	JOURNAL_DIRECTORY, /* made by this copy */
 	JOURNAL_SKIPPED,   /* a person was asked */
 	JOURNAL_CHECKPOINT,
+	JOURNAL_BEGUN, /* what stands there from now on is this copy's */
 };
 
 struct journal_record {
@@ -40,12 +41,14 @@ struct journal {
 	size_t durable_count;
 	uint64_t unsafe_bytes; /* written since the last checkpoint */
 	uint64_t unsafe_records;
-	uint64_t due; /* monotonic nanoseconds of the next checkpoint */
+	uint64_t interval; /* nanoseconds between checkpoints, at least */
+	uint64_t due;	   /* monotonic nanoseconds of the next checkpoint */
 };
 
 /* Reads what is there, or begins; errors as lkn_folder_run. */
 int journal_open(struct journal *journal, int fd, int destination,
-		 const unsigned char job[16], const unsigned char options[32]);
+		 uint32_t interval, const unsigned char job[16],
+		 const unsigned char options[32]);
 void journal_close(struct journal *journal);
 
 /*
@@ -59,6 +62,9 @@ const struct journal_record *journal_find(const struct journal *journal,
 int journal_append(struct journal *journal, enum journal_kind kind,
 		   const char *path, size_t length, uint32_t renamed,
 		   uint64_t seal);
+
+/* What was appended outlasts a loss of power. */
+int journal_sync(struct journal *journal);
 
 /* Whether it is time for one. */
 bool journal_wants_checkpoint(const struct journal *journal, uint64_t now);

@@ -195,7 +195,7 @@ static void make_level(struct folder *folder, struct level *level)
 		fail_host(folder, &level->account, LKN_HOST_CREATE, -errno);
 		return;
 	}
-	level->own = true;
+	level->made = level->own = true;
 	/* At a later time, what is not asked for could be linked to. */
 	level->fresh = !folder->journal.resumed;
 	open_made(folder, level, parent);

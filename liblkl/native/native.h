@@ -290,7 +290,7 @@ struct lkn_accounts {
 	uint64_t written, holes, bad;
 	uint64_t mapped, long_paths, owners_lost, xattrs_lost, streams_lost;
 	uint64_t existed; /* conflicts */
-	uint64_t size;	  /* bytes of content told of, with holes */
+	uint64_t size;	  /* bytes of files copied, with holes; each once */
 };
 
 /* Something of the host in the way of an entry. */
@@ -318,11 +318,11 @@ struct lkn_folder {
 	unsigned char job[16];	   /* what tells this copy from others */
 	unsigned char options[32]; /* of it: another digest is another copy */
 	uint32_t flags;
-	uint32_t conflicts; /* LKN_CONFLICT_* */
-	uint32_t symlinks;  /* LKN_SYMLINK_* */
-	uint32_t names;	    /* LKN_NAMES_* */
-	uint32_t digests;   /* LKN_SHA256 ... */
-	uint32_t reserved;
+	uint32_t conflicts;   /* LKN_CONFLICT_* */
+	uint32_t symlinks;    /* LKN_SYMLINK_* */
+	uint32_t names;	      /* LKN_NAMES_* */
+	uint32_t digests;     /* LKN_SHA256 ... */
+	uint32_t checkpoints; /* milliseconds from one to the next, at least */
 	void *opaque;
 	/* Decides: LKN_CONFLICT_* but ASK; negative: end the copy. */
 	lkn_ask ask;
@@ -366,7 +366,9 @@ struct lkn_folder {
  * NAME.JOB.part, or .NUMBER.JOB.part, JOB being 16 digits of it.
  *
  * A journal that is empty is begun; else the copy is gone on with: what it had
- * done, and is still as it was left, is not asked for again.
+ * done, and is still as it was left, is not asked for again.  What it had begun
+ * is made anew, and so is all that stands in folders that it made and of which
+ * the journal knows nothing, as it is after a loss of power.
  */
 int lkn_folder_run(const struct lkn_folder *folder, struct lkn_stream *stream,
 		   struct lkn_accounts *accounts, int *error);

@@ -133,7 +133,7 @@ static void count_outcome(struct folder *folder, const struct account *account,
 	}
 	if (outcome != LKN_COPIED && outcome != LKN_DAMAGED)
 		return;
-	if (S_ISREG(account->stat.mode))
+	if (S_ISREG(account->stat.mode) && !(account->flags & LKN_LINKED))
 		accounts->size += account->stat.size;
 	accounts->written += account->written;
 	accounts->holes += account->holes;

@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import Struct, pack
 from typing import TYPE_CHECKING
 
-from explorer.native.stream import CONTENTS, LINKED, PLAN, Kind, Mode, Operation, Stat
+from explorer.native.stream import CONTENTS, LINKED, PLAN, STAT, Kind, Mode, Operation, Stat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ MAGIC, VERSION = 0x4B4C5343, 1
 MODE, WANTED = 64, 65
 HEAD = Struct("=II")
 ENTRY = Struct("=QQIIiI")
-STAT = Struct("=IHHIIIIQQQQIIIIqqqqIIII")
 MOST = 1 << 20
 
 
