@@ -186,8 +186,10 @@ def _first_path(image: Image) -> str | None:
 
 def _read_lists(image: Image, folder: Folder) -> list[Expected]:
     # Lists are looked for beside the first file, and only what is there too is named by them.
-    paths = {one.name: one.file.path for one in reversed(stored_files(image))}
-    beside = [name for name in reversed(paths) if b"/" not in name]
+    paths: dict[bytes, str] = {}
+    for stored in stored_files(image):
+        paths.setdefault(stored.name, stored.file.path)
+    beside = [name for name in paths if b"/" not in name]
     first = _first_path(image)
     names = folder.names()
     expected = []
