@@ -125,8 +125,11 @@ def copy(
         inherited = [theirs.fileno()]
         argv = [*command("writer"), "--stream", str(theirs.fileno())]
         if output is not None:
-            inherited.append(output)
-            argv += ["--output", str(output)]
+            # Under another number: 0, 1 and 2 are the writer's own.
+            copied = os.dup(output)
+            opened.callback(os.close, copied)
+            inherited.append(copied)
+            argv += ["--output", str(copied)]
         writer = opened.enter_context(Connection(engine.inbox, argv, inherited))
         listener.job = writing = writer.begin(write, listener.take)
         number = engine.take_number()
@@ -155,6 +158,6 @@ def _result(listener: _Listener, sending: Pending, writing: Pending) -> Copied:
     return copied
 
 
-def default_owner() -> bool:
+def may_keep_owners() -> bool:
     """Whether owners can be kept: another's files need root's rights."""
     return hasattr(os, "geteuid") and os.geteuid() == 0

@@ -11,6 +11,7 @@ from explorer.api.connection import Connection, Inbox, command
 from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import VolumeError
+from explorer.core.names import is_entry_name
 from explorer.core.selection import select_volume
 from explorer.core.views import View
 from explorer.core.volume import OPENED
@@ -197,6 +198,13 @@ class Volume:
         found: EntryRead = self.source.engine.ask(Resolve(self.facts.number, encode_path(path)))
         return found.path
 
+    def resolve_parent(self, path: PathInside) -> bytes:
+        """The path, without links on the way, of an entry; of a link, its own."""
+        folder, _, name = encode_path(path).rstrip(b"/").rpartition(b"/")
+        if not is_entry_name(name):
+            return self.resolve(path)
+        return self.resolve(folder or b"/").rstrip(b"/") + b"/" + name
+
     def read_link(self, path: PathInside) -> bytes:
         """Where a link points; raises :exc:`VolumeError` for what is none."""
         folder, _, name = encode_path(path).rpartition(b"/")
@@ -234,5 +242,5 @@ class Volume:
 
 
 def encode_path(path: PathInside) -> bytes:
-    """A path inside a volume as the wire names it."""
-    return path if isinstance(path, bytes) else os.fsencode(path)
+    """A path inside a volume as the wire names it; a relative one is from the root."""
+    return b"/" + os.fsencode(path).lstrip(b"/")

@@ -13,7 +13,7 @@ import os
 import sys
 import traceback
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,7 +36,7 @@ from explorer.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from explorer.wire.pipe import Pipe
 
@@ -86,10 +86,28 @@ class Answer:
         self.bulk = type(message) in BULK
         self._urgent = urgent
         self._cancelled = Event()
+        self._lock = Lock()
+        self._stop: Callable[[], None] | None = None
 
     def cancel(self) -> None:
         """The next :meth:`check` or :meth:`send` raises; from any thread."""
         self._cancelled.set()
+        with self._lock:
+            if self._stop is not None:
+                self._stop()
+
+    @contextmanager
+    def cancels(self, stop: Callable[[], None]) -> Iterator[None]:
+        """While ``stop`` is what ends work that waits for others; called from any thread."""
+        with self._lock:
+            self._stop = stop
+        try:
+            # It may have been cancelled before.
+            self.check()
+            yield
+        finally:
+            with self._lock:
+                self._stop = None
 
     @property
     def cancelled(self) -> bool:

@@ -113,6 +113,29 @@ class LklExportProgress:
     errors: int
 
 
+class LklPack:
+    """``struct lkl_pack``."""
+
+    flags: int
+    max_depth: int
+    socket: int
+    root: int
+    disk: int
+    start: int
+    size: int
+    progress: CData
+    extra: CData
+    opaque: CData
+
+
+class LklPackProgress:
+    """``struct lkl_pack_progress``."""
+
+    entries: int
+    bytes: int
+    errors: int
+
+
 class LklStatxTimestamp:
     """``struct lkl_statx_timestamp``."""
 
@@ -181,6 +204,11 @@ class Library(Protocol):
     LKL_STATX_BASIC_STATS: int
     LKL_STATX_BTIME: int
     LKL_COPY_SPARSE: int
+    LKL_PACK_XATTRS: int
+    LKL_PACK_HOLES: int
+    LKL_PACK_FOLLOW: int
+    LKL_PACK_PLAN: int
+    LKL_PACK_EVERY_LINK: int
     LKL_EXPORT_OWNER: int
     LKL_EXPORT_XATTRS: int
     LKL_EXPORT_SPECIAL: int
@@ -254,6 +282,13 @@ class Library(Protocol):
         request: LklExport,
         result: LklExportProgress,
     ) -> int: ...
+    def lkl_pack_open(self, kernel: CData, request: LklPack, packer: CData) -> int: ...
+    def lkl_pack_entry(self, packer: CData, directory: int, name: bytes, target: bytes) -> int: ...
+    def lkl_pack_stream(self, packer: CData, name: bytes) -> int: ...
+    def lkl_pack_stream_bytes(self, packer: CData, bytes: bytes, length: int) -> int: ...  # noqa: A002  # the header's word
+    def lkl_pack_finish(self, packer: CData, error: int) -> int: ...
+    def lkl_pack_cancel(self, packer: CData) -> None: ...
+    def lkl_pack_close(self, packer: CData) -> None: ...
     def lkl_syscall(self, kernel: CData, number: int, arguments: CData) -> int: ...
     def lkl_sys_openat(
         self, kernel: CData, dirfd: int, path: bytes, flags: int, mode: int
@@ -334,6 +369,8 @@ _SIGNATURES = {
     "map": "int64_t(void *, uint64_t, uint64_t, struct lkl_disk_extent *, size_t)",
     "copied": "int(void *, uint64_t)",
     "exported": "int(void *, const struct lkl_export_progress *)",
+    "packed": "int(void *, const struct lkl_pack_progress *)",
+    "extra": "int(void *, struct lkl_packer *, const struct lkl_stat *)",
     "failed": "void(void *, const char *, size_t, const char *, int, int)",
 }
 _EIO = 5

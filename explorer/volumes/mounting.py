@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from explorer.core.views import View
     from explorer.core.volume import Volume
     from explorer.kernel import BlockDevice, Mount
+    from explorer.kernel.pack import DiskRange
     from explorer.volumes.options import Attempt
     from explorer.volumes.signatures import Recognised
+
+
+MAPPED = frozenset({"ext2", "ext3", "ext4", "xfs"})
+"""File systems whose FIEMAP gives bytes of the one device that they are on. Not Btrfs: it gives
+addresses of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,13 @@ class MountedVolume(Closing):
     """Whether it was opened without that; the newest changes may be missing."""
     device: BlockDevice
     """What it is on."""
+    place: DiskRange | None = None
+    """Where it lies on a disk of the kernel; None for what is put together of others."""
+
+    @property
+    def mapped(self) -> DiskRange | None:
+        """The same, if the file system tells where in it the bytes of files lie."""
+        return self.place if self.kind in MAPPED else None
 
     def window(self) -> Window:
         """The bytes that the file system stands in, as the kernel has them by now."""
@@ -83,11 +96,13 @@ def _mount(
 ) -> MountedVolume:
     options = ",".join(part for part in (attempt.options, extra_options) if part)
     mount = device.mount(kind, options=options, read_only=not attempt.writable)
-    if attempt.writable:
-        try:
+    try:
+        if attempt.writable:
             mount.make_read_only(options)
-        except KernelError:
-            mount.close()
-            raise
+        # One that shut itself down while it was put in order is of no use.
+        mount.open_directory().close()
+    except KernelError:
+        mount.close()
+        raise
     recovered = any(RECOVERED.search(line) for line in mount.messages)
     return MountedVolume(volume, mount, kind, options, recovered, attempt.as_stored, device)

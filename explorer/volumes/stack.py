@@ -41,6 +41,7 @@ from explorer.core.volume import (
     SUBVOLUME,
     Volume,
 )
+from explorer.kernel.pack import DiskRange
 from explorer.volumes.mounting import MountedVolume, mount_recognised
 from explorer.volumes.signatures import recognise
 from explorer.volumes.window import Window
@@ -678,7 +679,16 @@ class Stack(Closing):
             and is_dirty(node)
         )
         as_stored = mounted.as_stored or (node.volume.content in UNREPLAYED and is_dirty(node))
-        return replace(mounted, recovered=recovered, as_stored=as_stored)
+        place = self._place(node.volume)
+        return replace(mounted, recovered=recovered, as_stored=as_stored, place=place)
+
+    def _place(self, volume: Volume) -> DiskRange | None:
+        """Where a volume lies on a disk, if it is one or one of its partitions."""
+        disks = [node.volume.number for node in self._nodes.values() if node.volume.kind == DISK]
+        whole = volume.number if volume.kind == DISK else volume.parent
+        if volume.kind not in (DISK, PARTITION) or whole not in disks:
+            return None
+        return DiskRange(self.disks[disks.index(whole)].number, volume.start, volume.size)
 
     def close(self) -> None:
         """Take everything apart and remove the disks; the volumes must be unmounted."""

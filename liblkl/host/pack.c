@@ -218,7 +218,8 @@ static void remember_first(struct lkl_packer *packer, const struct item *item)
 {
 	struct first_link *slot;
 
-	if (item->stat.links < 2 || item->followed)
+	if (item->stat.links < 2 || item->followed ||
+	    has(packer, LKL_PACK_EVERY_LINK))
 		return;
 	if (packer->link_count * 2 >= packer->link_slots) {
 		size_t count =
@@ -276,7 +277,7 @@ static int open_followed(struct lkl_packer *packer, int directory,
 			 struct lkl_stat *stat)
 {
 	const struct lkl_open_how how = {
-	    .flags = LKL_O_RDONLY | LKL_O_NONBLOCK | LKL_O_CLOEXEC | flags,
+	    .flags = LKL_O_CLOEXEC | flags,
 	    .resolve = LKL_RESOLVE_IN_ROOT | LKL_RESOLVE_NO_MAGICLINKS |
 		       LKL_RESOLVE_NO_XDEV,
 	};
@@ -332,7 +333,9 @@ static int open_item(struct lkl_packer *packer, const struct item *item,
 {
 	if (item->followed)
 		return open_followed(packer, item->directory, item->name,
-				     LKL_O_NOATIME | LKL_O_LARGEFILE, stat);
+				     LKL_O_RDONLY | LKL_O_NONBLOCK |
+					 LKL_O_NOATIME | LKL_O_LARGEFILE,
+				     stat);
 	return open_regular(packer->kernel, item->directory, item->name, stat);
 }
 
@@ -723,8 +726,9 @@ static int allocate(struct lkl_packer *packer)
 int lkl_pack_open(struct lkl_kernel *kernel, const struct lkl_pack *request,
 		  struct lkl_packer **result)
 {
-	const uint32_t flags =
-	    LKL_PACK_XATTRS | LKL_PACK_HOLES | LKL_PACK_FOLLOW | LKL_PACK_PLAN;
+	const uint32_t flags = LKL_PACK_XATTRS | LKL_PACK_HOLES |
+			       LKL_PACK_FOLLOW | LKL_PACK_PLAN |
+			       LKL_PACK_EVERY_LINK;
 	struct lkl_packer *packer;
 	int error;
 

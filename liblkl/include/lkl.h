@@ -387,10 +387,11 @@ int lkl_export(struct lkl_kernel *kernel, int directory, const char *name,
 	       struct lkl_export_progress *result);
 
 /* lkl_pack.flags */
-#define LKL_PACK_XATTRS 0x1 /* extended attributes too */
-#define LKL_PACK_HOLES 0x2  /* blocks that cannot be read cost no more */
-#define LKL_PACK_FOLLOW 0x4 /* links to files are sent as the files */
-#define LKL_PACK_PLAN 0x8   /* no content: what would be sent */
+#define LKL_PACK_XATTRS 0x1	 /* extended attributes too */
+#define LKL_PACK_HOLES 0x2	 /* blocks that cannot be read cost no more */
+#define LKL_PACK_FOLLOW 0x4	 /* links to files are sent as the files */
+#define LKL_PACK_PLAN 0x8	 /* no content: what would be sent */
+#define LKL_PACK_EVERY_LINK 0x10 /* each hard link with its content */
 
 struct lkl_packer;
 

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The half of a copy that reads: entries of a volume, sent to a writer."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from explorer.engine import watch
+from explorer.engine.paths import split_path
+from explorer.kernel.pack import Packer
+from explorer.wire.messages import Packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from explorer.engine.server import Answer
+    from explorer.kernel import Directory
+    from explorer.kernel.pack import ReadStreams
+    from explorer.volumes import MountedVolume
+    from explorer.wire.messages import Pack
+
+
+def pack(mounted: MountedVolume, request: Pack, descriptor: int, answer: Answer) -> Packed:
+    """Sends what was asked for through ``descriptor``, which is closed at the end.
+
+    Raises :exc:`ExportError` (``export.cancelled``) when cancelled or nobody listens.
+    """
+    sent = 0
+
+    def step(entries: int, _count: int) -> None:
+        nonlocal sent
+        sent = entries
+        answer.check()
+
+    with ExitStack() as opened:
+        way = opened.enter_context(socket.socket(fileno=descriptor))
+        root = opened.enter_context(mounted.mount.open_directory()) if request.follow else None
+        packer = opened.enter_context(
+            Packer(
+                mounted.mount.kernel,
+                way.fileno(),
+                holes=request.holes,
+                follow=None if root is None else root.descriptor,
+                every_link=request.every_link,
+                plan=request.plan,
+                place=mounted.mapped if request.extents else None,
+                step=step,
+                streams=_streams(mounted),
+            )
+        )
+        opened.enter_context(answer.cancels(packer.cancel))
+        # How long a writer takes is no fault of what is at work in here.
+        with watch.waiting():
+            _send_all(packer, mounted, request)
+            packer.finish()
+    return Packed(sent)
+
+
+def _send_all(packer: Packer, mounted: MountedVolume, request: Pack) -> None:
+    directory: Directory | None = None
+    with ExitStack() as opened:
+        for path in request.paths:
+            folder, name = split_path(path)
+            if request.contents or not name:
+                with mounted.mount.open_directory(path) as itself:
+                    packer.send(itself, b"", b"")
+                continue
+            if directory is None or directory.path != folder:
+                opened.close()
+                directory = opened.enter_context(mounted.mount.open_directory(folder))
+            packer.send(directory, name, request.name or name)
+
+
+def _streams(mounted: MountedVolume) -> ReadStreams | None:
+    """What reads the named streams of files, where the file system has such."""
+    if mounted.kind != "ntfs3":
+        return None
+    from explorer.volumes import ntfs_streams
+
+    window = mounted.window()
+
+    def read(inode: int) -> Iterable[tuple[bytes, Iterable[bytes]]]:
+        for stream in ntfs_streams.list_streams(window, inode):
+            yield stream.name, ntfs_streams.read_stream(window, inode, stream.name) or ()
+
+    return read
