@@ -252,7 +252,9 @@ def _check_entry(entry: Entry) -> None:
 def _decode_volume(value: object) -> Volume:
     volume = volume_from_wire(value)
     texts: dict[str, Any] = {name: show_text(getattr(volume, name)) for name in _VOLUME_TEXTS}
-    return replace(volume, **texts)
+    # A note may have several lines.
+    lines = {name: text.replace("\n", "\\n") for name, text in texts.items() if name != "note"}
+    return replace(volume, **(texts | lines))
 
 
 def _check_volume(volume: Volume) -> None:
@@ -281,7 +283,7 @@ def _safe(value: object) -> object:
     if isinstance(value, list):
         return [_safe(item) for item in value]
     if isinstance(value, dict):
-        return {name: _safe(item) for name, item in value.items()}
+        return {show_text(name): _safe(item) for name, item in value.items()}
     return value
 
 

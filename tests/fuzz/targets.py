@@ -13,22 +13,29 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
+from explorer.client.engine import SLICE_MS, Engine
 from explorer.core.errors import ExplorerError
 from explorer.core.messages import TEXTS, describe
+from explorer.core.names import show_name
 from explorer.images.registry import open_file
+from explorer.models.texts import exact_time_text, mode_text, size_text, time_text
+from explorer.models.tree import volume_text
 from explorer.volumes import btrfs, features, luks, lvm, lvm_caches, md, signatures, tables
 from explorer.volumes.stack import BLOCK_SIZES
 from explorer.volumes.window import Window
-from tests.fuzz import image_seeds, volume_seeds
+from explorer.wire.frames import FrameReader, encode
+from explorer.wire.messages import REPLIES, Entries, EntryRead, SourceOpened, VolumesFound
+from tests.fuzz import image_seeds, volume_seeds, wire_seeds
 from tests.fuzz.memory import MemoryFile, MemoryFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
+    from explorer.core.entries import Entry
     from explorer.images.base import Fact, Image
     from tests.fuzz.seed import Seed
 
@@ -38,6 +45,8 @@ MEMORY_LIMIT = 512 << 20
 """Bytes of address space that one input may take."""
 
 READ_SIZE = 65536
+STREAM_PIECE = 61
+"""Bytes of a stream that come at once."""
 MOST_EXTENTS = 1000
 WITHOUT_SUMS = 0x80
 """In an input's first byte: the checksums are left as they are."""
@@ -248,6 +257,60 @@ def read_signatures(_seed: Seed, content: bytearray) -> None:
         check_facts(features.describe_content(window, content_name))
 
 
+def read_stream(_seed: Seed, content: bytearray) -> None:
+    """What comes over a pipe, in pieces."""
+    reader = FrameReader()
+    for start in range(0, len(content), STREAM_PIECE):
+        reader.feed(content[start : start + STREAM_PIECE])
+        for request, message in reader:
+            # What is believed can be sent on, and is the same then.
+            again = FrameReader()
+            again.feed(b"".join(encode(request, message)))
+            assert type(next(iter(again)).message) is type(message)
+    assert reader.waiting <= len(content)
+
+
+def read_answers(_seed: Seed, content: bytearray) -> None:
+    """What an engine answers: each request ends once, whatever comes."""
+    engine = Engine(command=["none"])
+    ends: list[object] = []
+    requests: list[Any] = [next(wire_seeds.examples(kind)) for kind in REPLIES]
+    for request in requests:
+        engine._begin(request, ends.append, ends.append, show_answer)
+    engine._reader.feed(content)
+    while engine._decode(SLICE_MS):
+        pass
+    for end in ends:
+        show_answer(end)
+    # What ended is forgotten; the rest waits, or has failed with the engine.
+    assert len(ends) + len(engine._calls) == len(requests)
+    assert engine._loss is None or not engine._calls
+
+
+def show_answer(answer: object) -> None:
+    """What a window does with it: nothing of it may fail, or be unsafe to show."""
+    if isinstance(answer, ExplorerError):
+        for line in describe(answer).split("\n"):
+            check_text(line)
+    for entry in getattr(answer, "entries", ()) if isinstance(answer, Entries) else ():
+        check_entry(entry)
+    if isinstance(answer, EntryRead):
+        check_entry(answer.entry)
+    if isinstance(answer, (SourceOpened, VolumesFound)):
+        for volume in answer.volumes:
+            check_text(volume_text(volume))
+
+
+def check_entry(entry: Entry) -> None:
+    """An entry can be shown."""
+    check_text(show_name(entry.name))
+    check_text(mode_text(entry.mode))
+    check_text(size_text(entry.size))
+    if entry.modify_ns is not None:
+        check_text(exact_time_text(entry.modify_ns))
+        check_text(time_text(entry.modify_ns))
+
+
 def read_btrfs(_seed: Seed, content: bytearray) -> None:
     """A device of a Btrfs."""
     member = btrfs.read_device(window_of(content))
@@ -276,14 +339,19 @@ READERS: dict[str, Callable[[Seed, bytearray], None]] = {
     "signatures": read_signatures,
     "btrfs": read_btrfs,
     "btrfs-items": read_btrfs_items,
+    "wire": read_stream,
+    "wire-answers": read_answers,
 }
 
 NAMES = (*image_seeds.MAKERS, *READERS)
 """Of all targets."""
 
 
+_SEEDS = {**volume_seeds.MAKERS, **wire_seeds.MAKERS}
+
+
 def make_target(name: str, folder: Path) -> Target:
     """A target, with seeds that are made in ``folder``."""
     if name in READERS:
-        return Target(name, list(volume_seeds.MAKERS[name](folder)), READERS[name])
+        return Target(name, list(_SEEDS[name](folder)), READERS[name])
     return Target(name, list(image_seeds.MAKERS[name](folder)), read_image)
