@@ -115,7 +115,7 @@ TEXTS: dict[str, str] = {
     "copy.not-a-file": "{path}: not a file; only a file has a content to be written by itself",
     "copy.parent": "{path}: the folder that it stands in could not be made",
     "copy.path-length": "{path}: its path is too long to be written",
-    "copy.pieces": "{path}: more than {limit} pieces between holes",
+    "copy.pieces": "{path}: has more holes than an archive can tell of",
     "export.target": "{path}: cannot be written: {reason}",
     "export.exists": "{path}: exists already",
     "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",
@@ -145,6 +145,7 @@ TEXTS: dict[str, str] = {
     "engine.start": "the process that reads images could not be started: {exit}",
     "engine.internal": "a fault in the program itself: {reason}",
     "request.cancelled": "cancelled",
+    "keeper.gone": "the process that opens files for this one has ended",
     "record.frame": "what came from the other process breaks the protocol: {reason}",
     "record.message": "a damaged message came from the other process ({message}): {reason}",
     "record.entry": "a damaged record came from the engine: {reason}",
@@ -203,7 +204,9 @@ ERRNO_TEXTS: dict[str, str] = {
 }
 
 
-_SAYS_NOTHING = re.compile(r"mount failed$|open_ctree failed|bch2_fs_get_tree\(\) error")
+_SAYS_NOTHING = re.compile(
+    r"mount failed$|open_ctree failed|bch2_fs_get_tree\(\) error|rectify the problem"
+)
 
 
 class _Gaps(dict[str, object]):

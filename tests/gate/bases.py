@@ -157,7 +157,6 @@ def _squashfs_xz(tree: Path, image: Path) -> None:
 
 OTHERS: dict[str, Callable[[Path, Path], None]] = {
     "ext4-sums": _tool(16, "mke2fs", "-q", "-F", "-t", "ext4", "-d", "TREE"),
-    "xfs5": written(32, "mkfs.xfs", "-q", "--unsupported", kind="xfs"),
     "fat32": written(48, "mkfs.vfat", "-F", "32", kind="vfat", options="utf8"),
     "minix1": written(4, "mkfs.minix", "-1", "-n", "30", kind="minix"),
     "squashfs-xz": _squashfs_xz,

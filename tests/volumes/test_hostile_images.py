@@ -87,6 +87,7 @@ MAKERS: dict[str, Callable[[Path, Path], None]] = {
     "ext4": ext4,
     # Version 4, for it has no checksums.
     "xfs": written(32, "mkfs.xfs", "-q", "--unsupported", "-m", "crc=0", kind="xfs"),
+    "xfs5": written(32, "mkfs.xfs", "-q", "--unsupported", kind="xfs"),
     "btrfs": written(120, "mkfs.btrfs", "-q", kind="btrfs", options="compress-force=zstd"),
     "f2fs": written(64, "mkfs.f2fs", "-q", kind="f2fs"),
     "fat16": written(16, "mkfs.vfat", "-F", "16", kind="vfat", options="utf8"),
@@ -348,3 +349,18 @@ def test_a_type_that_is_none(tmp_path: Path, mounted: Callable[[Path], MountedVo
         listed = {entry.name: entry.type for entry in root}
     assert list(listed.values()).count(FileType.UNKNOWN) == 1
     assert {name: mount.stat(name).type for name in listed} == listed
+
+
+def test_an_xfs_that_shuts_itself_down_is_shown_as_stored(
+    whole: Callable[[str], Path], tmp_path: Path, unchanged: Callable[[Path], Path]
+) -> None:
+    # Mounted, Linux writes its superblock, finds what is in it wrong only then, and gives up all.
+    image = tmp_path / "xfs.img"
+    run_tool("cp", "--sparse=always", whole("xfs5"), image)
+    change = ("-c", "sb 0", "-c", "write -d features_log_incompat 0x80000000")
+    run_tool("xfs_db", "-x", *change, image)
+    unchanged(image)
+    assert run_program("cat", image, "/folder/file39.txt")[0] == codes.DONE
+    listed, errors = run_program("ls", "--view", "recovered", image)
+    assert listed == codes.VOLUME
+    assert "Corruption" in errors
