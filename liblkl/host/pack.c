@@ -832,3 +832,8 @@ void lkl_pack_close(struct lkl_packer *packer)
 	free(packer->map);
 	free(packer);
 }
+
+int lkl_pack_waiting(const struct lkl_packer *packer)
+{
+	return atomic_load_explicit(&packer->waiting, memory_order_relaxed);
+}

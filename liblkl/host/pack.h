@@ -45,6 +45,7 @@ struct lkl_packer {
 	struct lkl_pack_progress done;
 	uint64_t last_progress;
 	_Atomic bool cancelled;
+	_Atomic bool waiting; /* for the other side */
 	int stopped; /* the negative errno that stopped it */
 	bool lost;   /* the socket: nothing more can be sent */
 

@@ -60,7 +60,9 @@ int pack_flush_with(struct lkl_packer *packer, const void *bytes, size_t length)
 
 	if (packer->lost)
 		return lose(packer, packer->stopped);
+	atomic_store_explicit(&packer->waiting, true, memory_order_relaxed);
 	error = channel_send(packer->request.socket, segments, 2);
+	atomic_store_explicit(&packer->waiting, false, memory_order_relaxed);
 	packer->used = 0;
 	return error ? lose(packer, error) : 0;
 }
@@ -171,11 +173,13 @@ int pack_ask(struct lkl_packer *packer, uint32_t kind, void *answer,
 
 	if (error)
 		return error;
+	atomic_store_explicit(&packer->waiting, true, memory_order_relaxed);
 	error = channel_receive(packer->request.socket, &head, sizeof(head));
 	if (!error && (head.kind != kind || head.length != length))
 		error = -EPROTO;
 	if (!error)
 		error = channel_receive(packer->request.socket, answer, length);
+	atomic_store_explicit(&packer->waiting, false, memory_order_relaxed);
 	return error ? lose(packer, error) : 0;
 }
 
