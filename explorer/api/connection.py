@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from itertools import count
-from pathlib import Path
 from queue import Full, Queue
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any
 
 from explorer import __version__
 from explorer.core.closing import Closing
-from explorer.core.errors import EngineLost, RecordError
-from explorer.core.names import show_name
+from explorer.core.errors import RecordError
+from explorer.wire.ends import LOG_TAIL, exit_loss, protocol_loss, start_loss
 from explorer.wire.fields import check_answer
 from explorer.wire.frames import FrameReader, encode
 from explorer.wire.messages import (
@@ -37,29 +35,19 @@ from explorer.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from explorer.core.errors import EngineLost
     from explorer.wire.frames import Frame
 
 READ_SIZE = 1 << 18
 INBOX_LIMIT = 16
 """Pieces of :data:`READ_SIZE` that wait to be decoded; a process that sends more waits, too."""
 PUT_SECONDS = 0.1
-LOG_TAIL = 1 << 16
-"""Bytes of the process' standard error kept for the report of its end."""
-LOG_LINES = 20
 END_SECONDS = 5.0
 """How long a process may take to end in order before it is killed; killing is always safe."""
 
 TakePart = Callable[[Any], None]
 # What exactly comes follows from the request: see REPLIES and PARTS.
 Result = Any
-
-
-def command(name: str) -> list[str]:
-    """Program and arguments that start a process of the program's own: ``engine``, ``writer``."""
-    if getattr(sys, "frozen", False):
-        program = Path(sys.executable)
-        return [str(program.with_name(f"lkl-explorer-{name}{program.suffix}"))]
-    return [sys.executable, "-m", f"explorer.{name}"]
 
 
 def _ignore(_part: object) -> None:
@@ -151,7 +139,7 @@ class Connection(Closing):
                 pass_fds=tuple(descriptors),
             )
         except OSError as error:
-            raise EngineLost("engine.lost", exit=error.strerror or str(error), log=[]) from error
+            raise start_loss(error.strerror or str(error)) from error
         streams = self._process.stdin, self._process.stdout, self._process.stderr
         self._sink, output, errors = streams
         assert self._sink is not None
@@ -188,22 +176,15 @@ class Connection(Closing):
 
     # ---- Requests
 
-    def begin(self, request: Request, part: TakePart = _ignore, number: int = 0) -> Pending:
-        """Send a request; ``part`` is given the parts of its answer when somebody waits.
-
-        ``number`` is one of :meth:`take_number`; 0 for the next.
-        """
-        pending = Pending(self, number or self.take_number(), request, part)
+    def begin(self, request: Request, part: TakePart = _ignore) -> Pending:
+        """Send a request; ``part`` is given the parts of its answer when somebody waits."""
+        pending = Pending(self, next(self._numbers), request, part)
         if self.loss is not None:
             pending.end = Failed(self.loss)
         else:
             self._pending[pending.number] = pending
             self.send(pending.number, request)
         return pending
-
-    def take_number(self) -> int:
-        """A number for a request that is begun later."""
-        return next(self._numbers)
 
     def ask(self, request: Request, part: TakePart = _ignore) -> Result:
         """Send a request and wait for its reply; raises the error that it failed by.
@@ -276,12 +257,9 @@ class Connection(Closing):
             del self._pending[frame.request]
         pending.take(message)
 
-    def _lose(self, reason: str | None = None) -> None:
+    def _lose(self, broken: str = "") -> None:
         code = self._end_process()
-        if reason is None:
-            reason = f"signal {-code}" if code < 0 else f"exit code {code}"
-        lines = [show_name(line) for line in bytes(self._log).splitlines()[-LOG_LINES:]]
-        self.loss = EngineLost("engine.lost", exit=reason, log=lines)
+        self.loss = protocol_loss(broken, self._log) if broken else exit_loss(code, self._log)
         pending, self._pending = list(self._pending.values()), {}
         for one in pending:
             one.end = Failed(self.loss)

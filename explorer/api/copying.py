@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from explorer.api.connection import Connection, Pending, command
+from explorer.api.connection import Connection, Pending
 from explorer.core.errors import EngineLost, ExplorerError, ExportError
+from explorer.host.processes import own_command
 from explorer.wire.messages import Failed, Pack
 from explorer.wire.writing import (
     AnswerConflict,
@@ -123,7 +124,7 @@ def copy(
         opened.callback(ours.close)
         opened.callback(theirs.close)
         inherited = [theirs.fileno()]
-        argv = [*command("writer"), "--stream", str(theirs.fileno())]
+        argv = [*own_command("writer"), "--stream", str(theirs.fileno())]
         if output is not None:
             # Under another number: 0, 1 and 2 are the writer's own.
             copied = os.dup(output)
@@ -132,9 +133,10 @@ def copy(
             argv += ["--output", str(copied)]
         writer = opened.enter_context(Connection(engine.inbox, argv, inherited))
         listener.job = writing = writer.begin(write, listener.take)
-        number = engine.take_number()
-        source.giver.give(number, ours.fileno())
-        sending = engine.begin(pack, number=number)
+        sending = engine.begin(pack)
+        # Of an engine that is no more, the request tells.
+        with suppress(OSError):
+            source.giver.give(sending.number, ours.fileno())
         # The last end of each must be theirs, or neither would notice the other's end.
         ours.close()
         theirs.close()
@@ -156,8 +158,3 @@ def _result(listener: _Listener, sending: Pending, writing: Pending) -> Copied:
     if not writing.end.complete:
         copied.lost = lost or ExportError("export.incomplete-stream")
     return copied
-
-
-def may_keep_owners() -> bool:
-    """Whether owners can be kept: another's files need root's rights."""
-    return hasattr(os, "geteuid") and os.geteuid() == 0

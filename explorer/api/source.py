@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from explorer.api.connection import Connection, Inbox, command
+from explorer.api.connection import Connection, Inbox
 from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import VolumeError
@@ -16,6 +16,7 @@ from explorer.core.selection import select_volume
 from explorer.core.views import View
 from explorer.core.volume import OPENED
 from explorer.host.handover import Giver
+from explorer.host.processes import own_command
 from explorer.wire.messages import (
     RANGE_LIMIT,
     Counters,
@@ -76,7 +77,7 @@ class Source(Closing):
         try:
             self._engine = Connection(
                 Inbox(),
-                [*command("engine"), "--hand-over", str(self._giver.other)],
+                [*own_command("engine"), "--hand-over", str(self._giver.other)],
                 [self._giver.other],
             )
         except BaseException:

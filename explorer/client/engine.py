@@ -4,24 +4,34 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QElapsedTimer, QObject, QProcess, QTimer, Signal
 
 from explorer import __version__
 from explorer.core.errors import RecordError
+from explorer.host.processes import own_command
 from explorer.wire.ends import LOG_TAIL, exit_loss, protocol_loss, start_loss
 from explorer.wire.fields import check_answer
 from explorer.wire.frames import Frame, FrameReader, encode
-from explorer.wire.messages import PARTS, REPLIES, Cancel, Failed, Message, Part, Ready, Request
+from explorer.wire.messages import (
+    PARTS,
+    REPLIES,
+    Cancel,
+    Failed,
+    Message,
+    Part,
+    Ready,
+    Request,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from explorer.core.errors import EngineLost, ExplorerError
+    from explorer.wire.writing import Steering
 
     # What exactly comes follows from the request: see REPLIES and PARTS.
     TakeReply = Callable[[Any], None]
@@ -35,14 +45,6 @@ WAITING_LIMIT = 8 << 20
 shall not fill its memory."""
 STOP_MS = 3000
 """How long an engine may take to end in order before it is killed; killing is always safe."""
-
-
-def engine_command() -> list[str]:
-    """Program and arguments that start an engine."""
-    if getattr(sys, "frozen", False):
-        program = Path(sys.executable)
-        return [str(program.with_name("lkl-explorer-engine" + program.suffix))]
-    return [sys.executable, "-m", "explorer.engine"]
 
 
 class Call:
@@ -123,9 +125,16 @@ class Engine(QObject):
     lost = Signal(object)
     """An :class:`EngineLost`, once, however the process came to its end unasked."""
 
-    def __init__(self, parent: QObject | None = None, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        parent: QObject | None = None,
+        command: Sequence[str] = (),
+        inherited: Sequence[int] = (),
+    ) -> None:
+        """``inherited`` are descriptors that the process keeps, under the same numbers."""
         super().__init__(parent)
-        self._command = list(command) or engine_command()
+        self._command = list(command) or own_command("engine")
+        self._inherited = inherited
         self._reader = FrameReader()
         self._calls: dict[int, Call] = {}
         self._numbers = count(1)
@@ -150,7 +159,12 @@ class Engine(QObject):
 
     def start(self) -> None:
         """Starts the process; requests may be made at once."""
+        for descriptor in self._inherited:
+            os.set_inheritable(descriptor, True)
         self._process.start(self._command[0], self._command[1:])
+        # No process that is started later shall keep them open.
+        for descriptor in self._inherited:
+            os.set_inheritable(descriptor, False)
 
     def request(
         self,
@@ -200,6 +214,11 @@ class Engine(QObject):
         """Sends the wish to end a request early."""
         if number in self._calls and self._loss is None:
             self._send(0, Cancel(number))
+
+    def steer(self, message: Steering) -> None:
+        """Sends what changes a request under way, and is not answered itself."""
+        if self._loss is None:
+            self._send(0, message)
 
     def stop(self) -> None:
         """Ends the process in order; it is killed when it does not end soon."""

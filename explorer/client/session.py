@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,8 @@ from explorer.client.engine import Call, Engine
 from explorer.core.errors import VolumeError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
+from explorer.host.handover import Giver
+from explorer.host.processes import own_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +76,7 @@ class Session(QObject):
         self.source: SourceOpened | None = None
         self._command = command
         self._engine: Engine | None = None
+        self._giver: Giver | None = None
         self._left: list[Engine] = []
         self._marks: dict[tuple[str, str, int], Mark] = {}
 
@@ -94,9 +98,12 @@ class Session(QObject):
         """
         self._leave_engine()
         self.state = State.OPENING
-        self._engine = Engine(self, self._command)
+        self._giver = Giver()
+        argv = [*(self._command or own_command("engine")), "--hand-over", str(self._giver.other)]
+        self._engine = Engine(self, argv, inherited=[self._giver.other])
         self._engine.lost.connect(self._take_loss)
         self._engine.start()
+        self._giver.close_other()
         request = replace(self.wanted, passphrases=passphrases)
         self._engine.request(request, self._take_source, self._take_failure)
 
@@ -116,6 +123,13 @@ class Session(QObject):
             error = VolumeError("volume.marked", volume=name, reason=mark.reason)
             return self._engine.refuse(message, failed, error)
         return self._engine.request(message, done, failed, part)
+
+    def hand_over(self, call: Call, descriptor: int) -> None:
+        """Gives the engine a copy of a descriptor that a request just made needs."""
+        assert self._giver is not None
+        # Of an engine that is no more, the request tells.
+        with suppress(OSError):
+            self._giver.give(call.number, descriptor)
 
     def volume(self, number: int | None) -> Volume | None:
         """A volume of the source by its number, as far as it is known."""
@@ -142,6 +156,8 @@ class Session(QObject):
         self.state = State.CLOSED
         if self._engine is not None:
             self._engine.stop()
+        if self._giver is not None:
+            self._giver.close()
 
     def wait_closed(self) -> None:
         """Waits for the end of its engines; only for when no window is left to block."""
@@ -161,6 +177,9 @@ class Session(QObject):
             self._left = [engine for engine in self._left if engine.process_id]
             self._left.append(self._engine)
             self._engine = None
+        if self._giver is not None:
+            self._giver.close()
+            self._giver = None
 
     def _take_source(self, source: SourceOpened) -> None:
         self.source = source

@@ -1,10 +1,25 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which processes there are."""
+"""The program's own processes, and which others there are."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
+
+
+def own_command(name: str) -> list[str]:
+    """Program and arguments of the program's own ``engine``, ``writer`` or ``fetch``."""
+    if getattr(sys, "frozen", False):
+        program = Path(sys.executable)
+        return [str(program.with_name(f"lkl-explorer-{name}{program.suffix}"))]
+    return [sys.executable, "-m", f"explorer.{name}"]
+
+
+def may_keep_owners() -> bool:
+    """Whether files can be given owners: that needs root's rights."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def process_start(number: int) -> int | None:

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
@@ -16,20 +14,15 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from explorer.core.errors import MissingPart, SourceError, UnsupportedFeature
 from explorer.core.fetching import ANSWER, LENGTH_LIMIT, LINE_LIMIT, REQUEST, TEXT_LIMIT
 from explorer.core.names import show_name
+from explorer.host.processes import own_command
 from explorer.images.files import Folder, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+    from pathlib import Path
     from typing import IO
 
 END_SECONDS = 5.0
-
-
-def _command() -> list[str]:
-    if getattr(sys, "frozen", False):
-        program = Path(sys.executable)
-        return [str(program.with_name("lkl-explorer-fetch" + program.suffix))]
-    return [sys.executable, "-m", "explorer.fetch"]
 
 
 @contextmanager
@@ -58,7 +51,7 @@ def start_fetching(url: str, cache_folder: Path | None) -> subprocess.Popen[byte
     the file from another.
     """
     process = subprocess.Popen(
-        _command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True
+        own_command("fetch"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=True
     )
     assert process.stdin is not None
     cache = None if cache_folder is None else str(cache_folder)

@@ -12,18 +12,21 @@ from PySide6.QtCore import QCoreApplication, QObject, Qt
 from PySide6.QtGui import QDrag, QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+from explorer.client.copying import CopyJob
 from explorer.core.names import show_name
+from explorer.host.processes import may_keep_owners
 from explorer.models.location import join_path
 from explorer.ui.dragout.folder import TemporaryFolder
 from explorer.ui.dragout.mime import EntriesMimeData
-from explorer.ui.jobs import ExportJob, JobPanel
-from explorer.wire.messages import Export
+from explorer.wire.messages import Pack
+from explorer.wire.writing import Write
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QSettings
     from PySide6.QtGui import QPixmap
 
     from explorer.models.location import Location
+    from explorer.ui.jobs import JobPanel
 
 LISTED_NAMES = 10
 """Names that a question shows; of more there is only the number."""
@@ -40,7 +43,7 @@ class Selection(NamedTuple):
 
 
 class Extraction(QObject):
-    """Begins exports and shows them in a panel; asks before it replaces anything."""
+    """Begins copies and shows them in a panel; asks before it replaces anything."""
 
     def __init__(self, settings: QSettings, jobs: JobPanel, window: QWidget) -> None:
         """``window`` is what the dialogs belong to."""
@@ -50,13 +53,30 @@ class Extraction(QObject):
         self._window = window
         self._temporary = TemporaryFolder()
 
-    def begin(self, selection: Selection, folder: Path, *, replace: bool = False) -> ExportJob:
+    def begin(self, selection: Selection, folder: Path, *, replace: bool = False) -> CopyJob:
         """Begins to copy entries into a folder of the host."""
         there, names = selection.folder, selection.names
         assert there.volume is not None
         paths = tuple(join_path(there.path, name) for name in names)
-        request = Export(there.volume, paths, bytes(folder), replace)
-        job = ExportJob(there.session, request, selection.total)
+        pack = Pack(
+            volume=there.volume,
+            paths=paths,
+            name=None,
+            contents=False,
+            follow=False,
+            every_link=False,
+            holes=False,
+            extents=True,
+            plan=False,
+        )
+        write = Write(
+            sink="folder",
+            destination=bytes(folder),
+            conflicts="overwrite" if replace else "skip",
+            owner=may_keep_owners(),
+            expected=selection.total or 0,
+        )
+        job = CopyJob(there.session, pack, write, selection.total)
         what = (
             show_name(names[0])
             if len(names) == 1

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Exports under way: how far they are, a way to stop them, and what they could not copy."""
+"""Copies under way: how far they are, a way to stop them, and what they could not copy."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from PySide6.QtCore import QCoreApplication, QElapsedTimer, QObject, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QCoreApplication, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import (
     QFrame,
@@ -25,88 +25,12 @@ from PySide6.QtWidgets import (
 from explorer.core.messages import describe
 from explorer.models.texts import size_text
 from explorer.ui.icons import icon
-from explorer.wire.messages import EntryFailed, Export, Exported, Progress
 
 if TYPE_CHECKING:
-    from explorer.client.session import Session
-    from explorer.core.errors import ExplorerError
+    from explorer.client.copying import CopyJob
 
-SPEED_MS = 500
-"""Over how long the speed is measured."""
-LISTED_FAILURES = 1000
-"""Failures kept with their texts; more are only counted."""
 KEEP_DONE_MS = 6000
 """How long the panel of a job that did all it should stays in sight."""
-
-
-class ExportJob(QObject):
-    """One export, from the request to its end."""
-
-    changed = Signal()
-    finished = Signal()
-
-    def __init__(
-        self, session: Session, request: Export, total: int | None, parent: QObject | None = None
-    ) -> None:
-        """``total`` is the bytes it will write, where they are known beforehand."""
-        super().__init__(parent)
-        self.request = request
-        self.total = total
-        self.entries = 0
-        self.written = 0
-        self.errors = 0
-        self.speed = 0
-        """Bytes a second, over the last half second."""
-        self.failures: list[str] = []
-        self.error: ExplorerError | None = None
-        """Why it ended before its end; None if it did not."""
-        self.ended = False
-        self._clock = QElapsedTimer()
-        self._clock.start()
-        self._measured = 0
-        self._call = session.request(request, self._take_end, self._take_failure, self._take_part)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the user stopped it."""
-        codes = ("request.cancelled", "export.cancelled")
-        return self.error is not None and self.error.code in codes
-
-    def cancel(self) -> None:
-        """Asks the engine to stop; ``finished`` follows."""
-        if not self.ended:
-            self._call.cancel()
-
-    def _take_part(self, part: Progress | EntryFailed) -> None:
-        if isinstance(part, EntryFailed):
-            if len(self.failures) < LISTED_FAILURES:
-                self.failures.append(describe(part.error))
-            self.errors = max(self.errors, len(self.failures))
-        else:
-            self._count(part)
-        self.changed.emit()
-
-    def _count(self, now: Progress | Exported) -> None:
-        self.entries, self.written = now.entries, now.written
-        self.errors = max(now.errors, len(self.failures))
-        elapsed = self._clock.elapsed()
-        if elapsed >= SPEED_MS:
-            self.speed = (now.written - self._measured) * 1000 // elapsed
-            self._measured = now.written
-            self._clock.restart()
-
-    def _take_end(self, end: Exported) -> None:
-        self._count(end)
-        self._end()
-
-    def _take_failure(self, error: ExplorerError) -> None:
-        self.error = error
-        self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        self.changed.emit()
-        self.finished.emit()
 
 
 class JobView(QFrame):
@@ -114,7 +38,7 @@ class JobView(QFrame):
 
     closed = Signal()
 
-    def __init__(self, job: ExportJob, title: str, parent: QWidget | None = None) -> None:
+    def __init__(self, job: CopyJob, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         translate = QCoreApplication.translate
         self.job = job
@@ -135,6 +59,8 @@ class JobView(QFrame):
         self._show_errors.toggled.connect(self._toggle_errors)
         self._cancel = QPushButton(translate("Jobs", "Cancel"))
         self._cancel.clicked.connect(job.cancel)
+        self._pause = QPushButton()
+        self._pause.clicked.connect(self._toggle_pause)
         self._close = QToolButton(autoRaise=True)
         self._close.setToolTip(translate("Jobs", "Remove from the list"))
         self._close.setAccessibleName(self._close.toolTip())
@@ -156,7 +82,7 @@ class JobView(QFrame):
         layout.addWidget(self._bar, 0, 2)
         layout.addWidget(self._state, 0, 3)
         buttons = QHBoxLayout()
-        for button in (self._show_errors, self._copy, self._cancel, self._close):
+        for button in (self._show_errors, self._copy, self._pause, self._cancel, self._close):
             buttons.addWidget(button)
         layout.addLayout(buttons, 0, 4)
         layout.addWidget(self.errors, 1, 1, 1, 4)
@@ -185,7 +111,9 @@ class JobView(QFrame):
         translate = QCoreApplication.translate
         entries = translate("Jobs", "%n entries", None, job.entries)
         text = f"{entries} · {size_text(job.written)}"
-        if not job.ended:
+        if job.paused and not job.ended:
+            text = translate("Jobs", "Paused") + f" · {text}"
+        elif not job.ended:
             text += f" · {size_text(job.speed)}/s"
         elif job.cancelled:
             text = translate("Jobs", "Cancelled") + f" · {text}"
@@ -193,11 +121,18 @@ class JobView(QFrame):
             text = describe(job.error)
         else:
             text = translate("Jobs", "Done") + f" · {text}"
+            skipped = sum(job.accounts.skipped) if job.accounts is not None else 0
+            if skipped:
+                text += " · " + translate("Jobs", "%n left out", None, skipped)
         self._state.setText(text)
         if job.total:
             self._bar.setValue(min(1000, job.written * 1000 // job.total))
         self._bar.setVisible(not job.ended)
         self._cancel.setVisible(not job.ended)
+        self._pause.setVisible(not job.ended)
+        self._pause.setText(
+            translate("Jobs", "Go on") if job.paused else translate("Jobs", "Pause")
+        )
         self._close.setVisible(job.ended)
         self._show_errors.setVisible(job.errors > 0)
         self._show_errors.setText(translate("Jobs", "%n failed", None, job.errors))
@@ -205,6 +140,12 @@ class JobView(QFrame):
             self.errors.appendPlainText(line)
         self._listed = len(job.failures)
         self.retint()
+
+    def _toggle_pause(self) -> None:
+        if self.job.paused:
+            self.job.resume()
+        else:
+            self.job.pause()
 
     def _toggle_errors(self, shown: bool) -> None:
         self.errors.setVisible(shown)
@@ -223,11 +164,11 @@ class JobPanel(QWidget):
         self.hide()
 
     @property
-    def running(self) -> list[ExportJob]:
+    def running(self) -> list[CopyJob]:
         """The jobs that have not ended."""
         return [view.job for view in self.views if not view.job.ended]
 
-    def add(self, job: ExportJob, title: str) -> JobView:
+    def add(self, job: CopyJob, title: str) -> JobView:
         """Shows a job; one that did all it should leaves by itself."""
         view = JobView(job, title)
         job.setParent(view)

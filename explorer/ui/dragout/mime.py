@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from explorer.ui.jobs import ExportJob
+    from explorer.client.copying import CopyJob
 
 URI_LIST = "text/uri-list"
 GNOME_FILES = "x-special/gnome-copied-files"
@@ -33,14 +33,14 @@ class EntriesMimeData(QMimeData):
         self,
         names: list[bytes],
         make_folder: Callable[[], Path],
-        begin_export: Callable[[Path], ExportJob],
+        begin_copy: Callable[[Path], CopyJob],
     ) -> None:
         super().__init__()
         self._names = names
         self._make_folder = make_folder
-        self._begin_export = begin_export
+        self._begin_copy = begin_copy
         self._folder: Path | None = None
-        self._job: ExportJob | None = None
+        self._job: CopyJob | None = None
 
     def formats(self) -> list[str]:
         """What other programs may ask for."""
@@ -71,7 +71,7 @@ class EntriesMimeData(QMimeData):
         """Extracts the entries; False if that was cancelled or failed altogether."""
         if self._job is None:
             self._folder = self._make_folder()
-            self._job = self._begin_export(self._folder)
+            self._job = self._begin_copy(self._folder)
         if not self._job.ended:
             # The answer is due when this returns; the event loop goes on meanwhile.
             loop = QEventLoop()
