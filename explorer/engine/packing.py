@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from explorer.engine import watch
@@ -14,7 +15,7 @@ from explorer.kernel.pack import Packer
 from explorer.wire.messages import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from explorer.engine.server import Answer
     from explorer.kernel import Directory
@@ -23,7 +24,41 @@ if TYPE_CHECKING:
     from explorer.wire.messages import Pack
 
 
-def pack(mounted: MountedVolume, request: Pack, descriptor: int, answer: Answer) -> Packed:
+class Beats:
+    """What is done now and then while copies go on, by the thread that shows the engine's pulse.
+
+    It tells the watchdog that how long a writer takes is no fault of what is at work in here.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._all: list[Callable[[], None]] = []
+
+    @contextmanager
+    def during(self, beat: Callable[[], None]) -> Iterator[None]:
+        """While ``beat`` may be called."""
+        with self._lock:
+            self._all.append(beat)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._all.remove(beat)
+
+    def beat(self) -> None:
+        """Do all of it."""
+        with self._lock:
+            for beat in self._all:
+                beat()
+
+
+def pack(
+    mounted: MountedVolume,
+    request: Pack,
+    descriptor: int,
+    answer: Answer,
+    beats: Beats,
+) -> Packed:
     """Sends what was asked for through ``descriptor``, which is closed at the end.
 
     Raises :exc:`ExportError` (``export.cancelled``) when cancelled or nobody listens.
@@ -52,10 +87,15 @@ def pack(mounted: MountedVolume, request: Pack, descriptor: int, answer: Answer)
             )
         )
         opened.enter_context(answer.cancels(packer.cancel))
-        # How long a writer takes is no fault of what is at work in here.
-        with watch.waiting():
-            _send_all(packer, mounted, request)
-            packer.finish()
+        operation = watch.current()
+
+        def beat() -> None:
+            if operation is not None and packer.waiting:
+                operation.step()
+
+        opened.enter_context(beats.during(beat))
+        _send_all(packer, mounted, request)
+        packer.finish()
     return Packed(sent)
 
 

@@ -137,6 +137,11 @@ class Packer(Closing):
         """Tell the writer that nothing follows; raises as :meth:`send`."""
         self._check(self._kernel.binding.library.lkl_pack_finish(self._packer, 0))
 
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for the writer, and for nothing else; from any thread."""
+        return bool(self._packer and self._kernel.binding.library.lkl_pack_waiting(self._packer))
+
     def cancel(self) -> None:
         """End what goes on, from any thread, before :meth:`close`."""
         if self._packer:

@@ -46,8 +46,8 @@ struct lkl_packer {
 	uint64_t last_progress;
 	_Atomic bool cancelled;
 	_Atomic bool waiting; /* for the other side */
-	int stopped; /* the negative errno that stopped it */
-	bool lost;   /* the socket: nothing more can be sent */
+	int stopped;	      /* the negative errno that stopped it */
+	bool lost;	      /* the socket: nothing more can be sent */
 
 	unsigned char *output;
 	size_t used;

@@ -461,6 +461,10 @@ void lkl_pack_cancel(struct lkl_packer *packer);
 
 struct lkl_pack_progress lkl_pack_progress(const struct lkl_packer *packer);
 
+/* From any thread: 1 while it waits for the other side, and for nothing else.
+ */
+int lkl_pack_waiting(const struct lkl_packer *packer);
+
 void lkl_pack_close(struct lkl_packer *packer);
 
 /*
