@@ -187,7 +187,7 @@ static void test_wanted(void)
 		 "echo 6 > asked/on/file && echo 7 > not && ln not linked && "
 		 "ln -s file asked/link && ln not free/again && "
 		 "cd many && mkdir `seq 300` && touch `seq 1001 3000` && cd .. "
-		 "&& touch `seq -f 'many/%%g/1' 300` && cd .. && truncate -s 100M image && "
+		 "&& touch `seq -f 'many/%%g/1' 300` && cd .. && truncate -s 20M image && "
 		 "mkfs.ext4 -q -d tree image"),
 	     "an image");
 	root = mount_image("image", "ext4", &disk, path);
@@ -725,6 +725,7 @@ static void test_ends(void)
 
 	request.progress = cancel_at_once;
 	request.opaque = &limit;
+	unpack.pause = 10000;
 	is(pack(&unpack, &request, root, "", ""), -ECANCELED, "cancelled");
 	ok(unpack.finished && unpack.finish.error == -ECANCELED,
 	   "which is told to the other side");

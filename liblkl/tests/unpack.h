@@ -52,6 +52,7 @@ struct unpack {
 	/* Bytes after which it stops to read, for some time or for ever. */
 	uint64_t stop_after;
 	bool close_then;
+	unsigned pause; /* microseconds before each message */
 
 	int sockets[2]; /* the packer's, ours */
 	pthread_t thread;
@@ -451,6 +452,8 @@ static void *unpack_run(void *opaque)
 	while (!unpack->problem[0] && !unpack->finished) {
 		if (unpack->stop_after && unpack->received > unpack->stop_after)
 			break;
+		if (unpack->pause)
+			usleep(unpack->pause);
 		if (!unpack_receive(unpack, &head, sizeof(head)))
 			break;
 		if (head.length > COPY_BODY_MOST) {
