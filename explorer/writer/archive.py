@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from explorer.core.closing import Closing
 from explorer.core.entries import MASK_BLOCKS, Entry, FileType
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from explorer.native.stream import Event, Stream
     from explorer.wire.writing import Write
+
+T = TypeVar("T")
 
 RANGES_MOST = 4096
 """Unreadable ranges of one file that are told apart."""
@@ -387,12 +389,13 @@ class ArchiveCopy(Closing):
             outcome.not_kept = list(xattrs)
 
     def _end_entry(self, event: Event) -> None:
-        file, self._file = self._file, None
-        if file is None:
-            file = _File(self._folders[-1].outcome, 0, 0, 0, is_folder=True)
+        if self._file is None:
+            self._file = _File(self._folders[-1].outcome, 0, 0, 0, is_folder=True)
+        file = self._file
         outcome = file.outcome
         if outcome.result == "copied":
             self._end_file(file, event)
+        self._file = None
         if file.is_folder:
             for told in file.streams:
                 self._tell(told)
@@ -465,7 +468,7 @@ class ArchiveCopy(Closing):
         """Where bytes that come belong; None: nowhere."""
         file = self._file
         assert file is not None
-        if file.outcome.result != "copied" or self._archive is None:
+        if self._current().result != "copied" or self._archive is None:
             return None
         if file.content is None:
             self._keep_xattrs(file.outcome, file.xattrs)
@@ -490,49 +493,47 @@ class ArchiveCopy(Closing):
     def _take_data(self, event: Event) -> None:
         assert event.data is not None
         if content := self._content():
-            self._put(content, event.data)
-
-    def _put(self, content: _Content, data: bytes | memoryview) -> None:
-        try:
-            content.write(data)
-        except ExplorerError as error:
-            if error.code != "copy.pieces":
-                raise
-            # Nothing of it is in the archive yet.
-            content.close()
-            outcome = self._current()
-            outcome.result, outcome.error = "failed", error
-
-    def _current(self) -> Outcome:
-        """Of what the content that comes belongs to."""
-        assert self._file is not None
-        return (self._file.streams or [self._file.outcome])[-1]
+            self._give(content, content.write, event.data)
 
     def _take_hole(self, event: Event) -> None:
         if content := self._content():
-            content.skip(event.length)
+            self._give(content, content.skip, event.length)
 
     def _take_bad(self, event: Event) -> None:
         if content := self._content():
-            content.lose(event.length)
+            self._give(content, content.lose, event.length)
             self._note_unreadable(event.error)
 
     def _take_extent(self, event: Event) -> None:
-        content = self._content()
         at, end = event.position, event.position + event.length
-        while content is not None and at < end:
+        while at < end and (content := self._content()):
             self._check()
             try:
                 data = os.pread(event.file, min(PIECE, end - at), at)
             except OSError:
                 data = b""
             if not data:
-                content.lose(end - at)
+                self._give(content, content.lose, end - at)
                 self._note_unreadable(_EIO)
                 return
-            self._put(content, data)
+            self._give(content, content.write, data)
             at += len(data)
-            content = self._content()
+
+    def _give(self, content: _Content, take: Callable[[T], None], what: T) -> None:
+        """Give content something; what has too many holes fails, and the rest of it is dropped."""
+        try:
+            take(what)
+        except ExplorerError as error:
+            if error.code != "copy.pieces":
+                raise
+            # Nothing of it is in the archive yet.
+            content.close()
+            _fail(self._current(), error.code)
+
+    def _current(self) -> Outcome:
+        """Of what the content that comes belongs to."""
+        assert self._file is not None
+        return (self._file.streams or [self._file.outcome])[-1]
 
     def _note_unreadable(self, number: int) -> None:
         outcome = self._current()
@@ -553,9 +554,10 @@ class ArchiveCopy(Closing):
             # Nothing of it came, and nothing of it is in the archive.
             outcome.result = "failed"
             return
-        content.lose(left)
-        content.end()
+        self._give(content, content.lose, left)
         file.content = None
+        if outcome.result == "copied":
+            content.end()
 
     def _end_stream(self, file: _File) -> None:
         """End the named stream that comes now, if one does."""
@@ -578,13 +580,16 @@ class ArchiveCopy(Closing):
         self._end_main(file)
         self._end_stream(file)
         whole = file.outcome
-        outcome = Outcome(whole.path + b":" + event.name, whole.entry, is_stream=True)
+        path = whole.path + b":" + event.name
+        outcome = Outcome(path if len(path) < PATH_LIMIT else whole.path, whole.entry)
+        outcome.is_stream = True
+        outcome.result, outcome.rule, outcome.error = whole.result, whole.rule, whole.error
         file.streams.append(outcome)
-        outcome.result = whole.result
         if whole.result != "copied" or self._archive is None:
             return
-        name = whole.entry.name + b":" + event.name
-        outcome.target = self._target(self._folders[-1], name)
+        # It stands beside what it is a stream of.
+        parent = self._folders[-2 if file.is_folder else -1]
+        outcome.target = self._target(parent, whole.entry.name + b":" + event.name)
         # How large it is turns out only at its end.
         outcome.entry = whole.entry._replace(size=_UNKNOWN_SIZE, links=1)
         file.content = self._new_content(outcome, {}, spooled=True)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from explorer.core.closing import Closing
 from explorer.core.errors import ExplorerError
-from explorer.core.names import show_name
 from explorer.writer.output import write_error
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ MEMORY_MOST = 4 << 20
 """Bytes that are kept without a file."""
 PIECES_MOST = 1 << 20
 """Between holes; more are not kept."""
+BLOCK = 512
 READ_SIZE = 1 << 20
 
 
@@ -42,7 +42,7 @@ class Spool(Closing):
         self.size = 0
         """Bytes that came, holes among them."""
         self.pieces: list[tuple[int, int]] = []
-        """Offset and length of what is no hole."""
+        """Offset and length of what is no hole, in order."""
 
     def write(self, data: bytes | memoryview) -> None:
         """Take the next bytes; raises :exc:`ExplorerError` when there is no room."""
@@ -52,15 +52,23 @@ class Spool(Closing):
         elif len(self.pieces) < PIECES_MOST:
             self.pieces.append((self.size, len(data)))
         else:
-            raise ExplorerError("copy.pieces", path=show_name(self._path), limit=PIECES_MOST)
+            raise ExplorerError("copy.pieces")
         self.size += len(data)
         self._memory += data
         if len(self._memory) >= MEMORY_MOST:
             self._store()
 
     def skip(self, length: int) -> None:
-        """Take a hole."""
-        self.size += length
+        """Take a hole; zeros are made of what of it is no whole block.
+
+        GNU tar reads each piece as blocks, so that it must begin and end with one.
+        """
+        if partial := min(length, -self.size % BLOCK):
+            self.write(bytes(partial))
+        rest = length - partial
+        self.size += rest - rest % BLOCK
+        if rest % BLOCK:
+            self.write(bytes(rest % BLOCK))
 
     def read(self) -> Iterator[bytes | bytearray]:
         """All bytes between holes, in pieces; the spool is empty afterwards."""
