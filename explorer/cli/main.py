@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from explorer.cli import codes
@@ -14,6 +15,9 @@ from explorer.cli.arguments import make_parser
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
+
+UNCONFINED = frozenset({"cp", "self-test"})
+"""Commands that write files of the host; all others read the image in a confined process."""
 
 
 def run(argv: list[str]) -> int:
@@ -25,17 +29,36 @@ def run(argv: list[str]) -> int:
             reconfigure(errors="backslashreplace")
     arguments = make_parser().parse_args(argv)
 
-    from explorer.cli.interrupt import interruptible
-    from explorer.cli.output import print_error, print_json
-    from explorer.core.errors import ExplorerError
-    from explorer.core.messages import describe
     from explorer.host.limits import raise_file_limit
 
     raise_file_limit()
+    _hold_null()
+    if arguments.command in UNCONFINED:
+        return guard(arguments, lambda: perform(arguments))
+
+    from explorer.cli.confined import keep_command
+
+    return guard(arguments, lambda: keep_command(arguments))
+
+
+def perform(arguments: Namespace) -> int:
+    """Run a command in this process."""
+    from explorer.cli.interrupt import interruptible
+
+    with interruptible():
+        code = find_command(arguments.command)(arguments)
+        sys.stdout.flush()
+    return code
+
+
+def guard(arguments: Namespace, work: Callable[[], int]) -> int:
+    """Run something that returns an exit code, or that of the error it raises, which is told."""
+    from explorer.cli.output import print_error, print_json
+    from explorer.core.errors import ExplorerError
+    from explorer.core.messages import describe
+
     try:
-        with interruptible():
-            code = _command(arguments.command)(arguments)
-            sys.stdout.flush()
+        return work()
     except ExplorerError as error:
         print_error(describe(error))
         if arguments.json:
@@ -46,13 +69,18 @@ def run(argv: list[str]) -> int:
         return codes.INTERRUPTED
     except BrokenPipeError:
         # Nobody reads; the interpreter must not try once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(_hold_null(), sys.stdout.fileno())
         return codes.PIPE_CLOSED
     except OSError as error:
         # The host's: the output cannot be written.
         print_error(describe(error))
         return codes.TARGET
-    return code
+
+
+@cache
+def _hold_null() -> int:
+    """Where what nobody reads can go; opened while files still can be."""
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def refuse_missing(path: str) -> int:
@@ -65,7 +93,7 @@ def refuse_missing(path: str) -> int:
     return codes.SOURCE
 
 
-def _command(name: str) -> Callable[[Namespace], int]:
+def find_command(name: str) -> Callable[[Namespace], int]:
     """The function of a command; only what it needs is imported."""
     if name == "cp":
         from explorer.cli.copy import cp

@@ -20,8 +20,10 @@ from explorer.core.errors import (
 from explorer.core.views import View
 from explorer.engine import evidence, watch
 from explorer.engine.export import export
+from explorer.engine.packing import Beats, pack
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.host.folders import cache_folder
+from explorer.images.access import access
 from explorer.images.opening import Choices
 from explorer.volumes import Source as OpenedSource
 from explorer.volumes import Wanted
@@ -49,6 +51,7 @@ from explorer.wire.messages import (
     Message,
     OpenSource,
     OpenVolume,
+    Pack,
     RangeRead,
     ReadCounters,
     ReadEntry,
@@ -68,6 +71,7 @@ from explorer.wire.messages import (
 if TYPE_CHECKING:
     from explorer.core.volume import Volume
     from explorer.engine.server import Answer
+    from explorer.host.handover import Taker
     from explorer.kernel import Mount
     from explorer.volumes import MountedVolume
 
@@ -80,7 +84,9 @@ NEXT_BATCH = 1 << 17
 class Source(Closing):
     """Answers every request. A context manager that closes the source."""
 
-    def __init__(self) -> None:
+    def __init__(self, taker: Taker | None = None) -> None:
+        """``taker`` is given the sockets of writers."""
+        self._taker = taker
         self._lock = Lock()
         self._stack = ExitStack()
         self._source: OpenedSource | None = None
@@ -88,6 +94,7 @@ class Source(Closing):
         self._mount_locks: dict[int, Lock] = {}
         self._mounted: dict[int, MountedVolume] = {}
         self._pulse_lock = Lock()
+        self._beats = Beats()
         self._log_position = 0
         self._log_tail = b""
 
@@ -99,6 +106,7 @@ class Source(Closing):
 
     def pulse(self) -> tuple[int, bytes]:
         """Bytes that the source has given so far, and the kernel's last messages."""
+        self._beats.beat()
         with self._pulse_lock:
             source = self._source
             if source is None:
@@ -157,6 +165,12 @@ class Source(Closing):
                 return evidence.find(self._mount(volume), message, answer)
             case SearchContents(volume):
                 return evidence.search(self._mount(volume), message, answer)
+            case Pack():
+                if self._taker is None:
+                    raise RecordError("record.message", message="Pack", reason="nobody to send to")
+                way = self._taker.take(answer.request)
+                mounted = self._mounted_volume(message.volume)
+                return pack(mounted, message, way, answer, self._beats)
             case ReadCounters():
                 return self._read_counters()
             case ReadLog(position):
@@ -194,6 +208,7 @@ class Source(Closing):
         with self._lock:
             if self._source is not None or not message.paths:
                 raise RecordError("record.message", message="OpenSource", reason="a second one")
+            access().name_sources(wanted.paths, wanted.choices.allowed)
             source = self._stack.enter_context(OpenedSource(wanted, ask))
             if not source.stack.volumes():
                 raise UnknownFormat("image.not-an-image", path=source.image.path)

@@ -9,19 +9,26 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from explorer.core.errors import RecordError
+from explorer.core.errors import ExplorerError, RecordError
 from explorer.images.access import set_access
 from explorer.keeper.asking import Asker, KeptAccess
 from explorer.keeper.modules import library_paths, use_keeper
 from explorer.keeper.rules import Abuse, Grant
 from explorer.keeper.wishes import decode_wish, encode
-from explorer.native.confine import Confinement, confine, memory_bound
+from explorer.native.confine import (
+    PARTS,
+    Confinement,
+    confine,
+    die_with_parent,
+    memory_bound,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +60,9 @@ class Work(Protocol):
     def run(self, asker: Asker, confinement: Confinement) -> int:
         """Do it; returns the exit code."""
 
+    def fail(self, failure: ExplorerError) -> int:
+        """Tell why it cannot be done: a part of the program is missing; returns the exit code."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -80,6 +90,8 @@ class Bounds:
     """What hangs, if anything does."""
     niceness: int = 0
     """Added to the confined process's: how much others go before it."""
+    confined: bool = True
+    """Whether anything is given up at all."""
     without: frozenset[str] = frozenset()
     """Parts of the confinement to leave out, as if the host lacked them."""
 
@@ -125,18 +137,27 @@ def _be_confined(
 ) -> None:
     """The confined process's life; does not return."""
     code = _CRASHED
+    asker = Asker(way)
     try:
         _let_go_of_terminal()
         os.nice(bounds.niceness)
-        image = work.prepare()
-        # As long as the process lives: closed, they would be gone.
-        libraries = _map_libraries()
-        asker = Asker(way)
-        confinement = confine(image=image, keeper=keeper, memory=memory, without=bounds.without)
-        use_keeper(asker.find_module, asker.ask_state)
-        set_access(KeptAccess(asker, paths))
-        code = work.run(asker, confinement)
-        del libraries
+        try:
+            image = work.prepare()
+            if not bounds.confined:
+                die_with_parent(keeper)
+                code = work.run(asker, Confinement(PARTS))
+                return
+            # As long as the process lives: closed, they would be gone.
+            libraries = _map_libraries()
+            confinement = confine(image=image, keeper=keeper, memory=memory, without=bounds.without)
+        except ExplorerError as failure:
+            # Nothing is read then.
+            code = work.fail(failure)
+        else:
+            use_keeper(asker.find_module, asker.ask_state)
+            set_access(KeptAccess(asker, paths))
+            code = work.run(asker, confinement)
+            del libraries
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else _CRASHED
     except BaseException:  # noqa: BLE001 - nothing may get back into the keeper's code
@@ -198,9 +219,12 @@ class _Keeping:
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self._way, select.POLLIN)
+        looked = time.monotonic()
         while True:
             ready = poll.poll(int(LOOK_SECONDS * 1000))
-            self._look()
+            if not ready or time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                self._look()
             if not ready:
                 continue
             piece = self._receive()
@@ -259,14 +283,15 @@ class _Keeping:
 
     def _wait(self) -> Ending:
         """How it ended that wishes for nothing any more."""
-        rounds = int(END_SECONDS * 100)
-        for _round in range(rounds):
+        until = time.monotonic() + END_SECONDS
+        while time.monotonic() < until:
             ended, status = os.waitpid(self._child, os.WNOHANG)
             if ended:
                 if os.WIFSIGNALED(status):
                     return Ending(signal=os.WTERMSIG(status))
                 return Ending(code=os.WEXITSTATUS(status))
-            select.select([], [], [], 0.01)
+            # It is about to: its end of the socket is the last but one thing that it has.
+            time.sleep(0.001)
         self._kill()
         return Ending(abuse="it does without its keeper")
 

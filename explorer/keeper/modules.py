@@ -96,12 +96,24 @@ def _locate(name: str) -> _Place | None:
         if whole and not folders:
             return None
         whole = f"{whole}.{part}" if whole else part
-        spec = PathFinder.find_spec(whole, folders)
+        spec = _find(whole, folders)
         if spec is None:
             return None
         folders = tuple(spec.submodule_search_locations or ())
     assert spec is not None
     return _Place(spec, tuple(folders or ()))
+
+
+def _find(name: str, folders: Sequence[str] | None) -> ModuleSpec | None:
+    """By whatever finds modules here: an editable installation has a finder of its own."""
+    for finder in sys.meta_path:
+        # Whoever asks has these, too.
+        if finder in (BuiltinImporter, FrozenImporter):
+            continue
+        spec = finder.find_spec(name, folders)
+        if spec is not None:
+            return spec
+    return None
 
 
 def find_module(name: str) -> ModuleFound:

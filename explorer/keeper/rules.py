@@ -10,7 +10,6 @@ for being asked by an image's reader that has been taken over.
 from __future__ import annotations
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -313,13 +312,3 @@ class Rules(Closing):
 
 class _Dropped(Exception):
     """A record that was begun and is not to be kept."""
-
-
-def ask_terminal(what: str, wrong: int, tries: int) -> bytes | None:
-    """Ask the person at the terminal, if there is one."""
-    if wrong >= tries or not sys.stdin.isatty():
-        return None
-    from getpass import getpass
-
-    again = "Wrong. " if wrong else ""
-    return os.fsencode(getpass(f"{again}Passphrase for {what}: "))

@@ -83,8 +83,8 @@ def confine(
         if result >= 0:
             found.append(part)
 
-    if wanted(ORPHAN):
-        note(ORPHAN, library.lkn_die_with_parent(keeper))
+    if wanted(ORPHAN) and die_with_parent(keeper):
+        found.append(ORPHAN)
     if wanted(LIMITS):
         _limit(memory)
         found.append(LIMITS)
@@ -100,6 +100,11 @@ def confine(
         # Without the filter, memory could be made executable again.
         note(CODE, min(code, calls))
     return Confinement(tuple(part for part in PARTS if part in found), landlock)
+
+
+def die_with_parent(parent: int) -> bool:
+    """Be killed as soon as the parent, by its number, has ended; whether the host can do that."""
+    return sys.platform == "linux" and load().library.lkn_die_with_parent(parent) >= 0
 
 
 def _limit(memory: int) -> None:

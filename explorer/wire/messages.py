@@ -92,6 +92,8 @@ class Ready:
 
     version: Word
     """Of the program; the window refuses an engine of another one."""
+    missing: tuple[Word, ...] = ()
+    """Parts of its confinement that this host lacks, to show; none if it is confined as meant."""
 
 
 # ---- Requests --------------------------------------------------------------
