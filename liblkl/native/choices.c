@@ -316,7 +316,8 @@ static void go_on(struct folder *folder, const struct lkl_stat *stat,
 		       S_ISDIR(host->st_mode) ? -EISDIR : -ENOTDIR);
 	} else if (S_ISDIR(host->st_mode)) {
 		choice->action = ACTION_MERGE;
-	} else if (seal && journal_seal(host) == *seal) {
+	} else if (seal && journal_seal(host) == *seal &&
+		   !(stat->links > 1 && is_another_file(folder, stat, host))) {
 		choice->action = ACTION_DONE;
 		if (stat->links > 1)
 			remember_link(folder, 0, stat, choice->target, host);

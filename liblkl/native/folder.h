@@ -204,6 +204,9 @@ int link_to(struct folder *folder, uint64_t number, const struct lkl_stat *stat,
 	    int directory, const char *name, int *copy);
 /* Whether link_to() by inode has a file to link to. */
 bool is_known_source(const struct folder *folder, const struct lkl_stat *stat);
+/* Whether a file of the host is not the one that link_to() would link to. */
+bool is_another_file(const struct folder *folder, const struct lkl_stat *stat,
+		     const struct stat *host);
 /* The path on the host of the first link, into text: its length, or 0. */
 size_t path_of_link(const struct folder *folder, uint64_t number,
 		    const struct lkl_stat *stat, char *text, size_t size);

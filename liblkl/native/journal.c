@@ -106,13 +106,24 @@ static int compare_placed(const void *a, const void *b)
 	return left->place < right->place ? -1 : left->place > right->place;
 }
 
-/*
- * Sorts the records, of which the last of each path counts; `reserved` tells
- * whether it is safe.
- */
+/* Marks in `reserved` which records a checkpoint made safe. */
+static void mark_safe(struct journal_record *records, size_t count)
+{
+	size_t begin = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		records[i].reserved = 0;
+		if (records[i].kind == JOURNAL_CHECKPOINT)
+			for (; begin < i; begin++)
+				records[begin].reserved = 1;
+		else if (records[i].kind == JOURNAL_RESUMED)
+			begin = i;
+	}
+}
+
+/* Sorts the records, of which the last of each path counts. */
 static int sort_records(struct journal *journal,
-			const struct journal_record *records, size_t count,
-			size_t safe)
+			const struct journal_record *records, size_t count)
 {
 	struct placed *placed = malloc((count + 1) * sizeof(*placed));
 	size_t kept = 0;
@@ -122,12 +133,10 @@ static int sort_records(struct journal *journal,
 		free(placed);
 		return -ENOMEM;
 	}
-	for (size_t i = 0; i < count; i++) {
-		if (records[i].kind == JOURNAL_CHECKPOINT)
-			continue;
-		placed[kept] = (struct placed){records[i], i};
-		placed[kept++].record.reserved = i < safe;
-	}
+	for (size_t i = 0; i < count; i++)
+		if (records[i].kind != JOURNAL_CHECKPOINT &&
+		    records[i].kind != JOURNAL_RESUMED)
+			placed[kept++] = (struct placed){records[i], i};
 	qsort(placed, kept, sizeof(*placed), compare_placed);
 	for (size_t i = 0; i < kept; i++) {
 		if (i + 1 < kept &&
@@ -143,9 +152,10 @@ static int sort_records(struct journal *journal,
 static int read_records(struct journal *journal, size_t size)
 {
 	const size_t head = sizeof(struct journal_header);
-	const struct journal_record *records;
-	size_t count = 0, safe = 0;
+	struct journal_record resumed = {.kind = JOURNAL_RESUMED};
+	struct journal_record *records;
 	unsigned char *bytes = malloc(size);
+	size_t count = 0;
 	int error;
 
 	if (!bytes)
@@ -155,20 +165,20 @@ static int read_records(struct journal *journal, size_t size)
 		free(bytes);
 		return error;
 	}
-	records = (const void *)(bytes + head);
+	records = (void *)(bytes + head);
 	while (head + (count + 1) * sizeof(*records) <= size &&
 	       records[count].check == record_check(&records[count]) &&
-	       records[count].kind) {
-		if (records[count++].kind == JOURNAL_CHECKPOINT)
-			safe = count;
-	}
-	error = sort_records(journal, records, count, safe);
+	       records[count].kind)
+		count++;
+	mark_safe(records, count);
+	error = sort_records(journal, records, count);
 	free(bytes);
 	/* A record that was torn is written over. */
 	if (!error && ftruncate(journal->fd,
 				(off_t)(head + count * sizeof(*records))) < 0)
 		error = -errno;
-	return error;
+	resumed.check = record_check(&resumed);
+	return error ? error : append(journal, &resumed, sizeof(resumed));
 }
 
 static uint64_t monotonic(void)

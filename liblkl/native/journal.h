@@ -20,7 +20,8 @@ enum journal_kind {
 	JOURNAL_DIRECTORY, /* made by this copy */
 	JOURNAL_SKIPPED,   /* a person was asked */
 	JOURNAL_CHECKPOINT,
-	JOURNAL_BEGUN, /* what stands there from now on is this copy's */
+	JOURNAL_BEGUN,	 /* what stands there from now on is this copy's */
+	JOURNAL_RESUMED, /* what no checkpoint has made safe never will be */
 };
 
 struct journal_record {
@@ -38,7 +39,6 @@ struct journal {
 	bool resumed;
 	struct journal_record *records; /* of the copy gone on with, sorted */
 	size_t count;
-	size_t durable_count;
 	uint64_t unsafe_bytes; /* written since the last checkpoint */
 	uint64_t unsafe_records;
 	uint64_t interval; /* nanoseconds between checkpoints, at least */

@@ -210,6 +210,7 @@ static void merge_level(struct folder *folder, struct level *level)
 		fail_here(&level->account, LKN_HOST_FOLDER, parent);
 		return;
 	}
+	level->made = choice->own;
 	level->own =
 	    choice->own || folder->request->conflicts == LKN_CONFLICT_OVERWRITE;
 	/* It may have got a mode already that keeps us out. */

@@ -129,6 +129,15 @@ bool is_known_source(const struct folder *folder, const struct lkl_stat *stat)
 	return stat->links > 1 && find(folder, 0, stat);
 }
 
+bool is_another_file(const struct folder *folder, const struct lkl_stat *stat,
+		     const struct stat *host)
+{
+	const struct link *link = find(folder, 0, stat);
+
+	return link && (host->st_dev != link->host_device ||
+			host->st_ino != link->host_inode);
+}
+
 /* Opens the folder in which a link stands, and tells its own name. */
 static int open_folder_of(const struct folder *folder, const struct link *link,
 			  const char **name)
