@@ -97,7 +97,8 @@ void pack_begin(struct lkl_packer *packer, uint32_t kind, size_t length)
 
 void pack_add(struct lkl_packer *packer, const void *bytes, size_t length)
 {
-	memcpy(packer->output + packer->used, bytes, length);
+	if (length)
+		memcpy(packer->output + packer->used, bytes, length);
 	packer->used += length;
 }
 
