@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING
 
 import atheris
 
-with atheris.instrument_imports(include=["explorer.images", "explorer.volumes"]):
+with atheris.instrument_imports(
+    include=["explorer.images", "explorer.volumes", "explorer.wire", "explorer.core"]
+):
     from explorer.images.registry import FORMATS
 
     for _known in FORMATS:

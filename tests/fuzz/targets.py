@@ -13,7 +13,7 @@ import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from unicodedata import category
 
 from explorer.client.engine import SLICE_MS, Engine
@@ -27,7 +27,7 @@ from explorer.volumes import btrfs, features, luks, lvm, lvm_caches, md, signatu
 from explorer.volumes.stack import BLOCK_SIZES
 from explorer.volumes.window import Window
 from explorer.wire.frames import FrameReader, encode
-from explorer.wire.messages import REPLIES, Entries, EntryRead, SourceOpened, VolumesFound
+from explorer.wire.messages import Entries, EntryRead, SourceOpened, VolumesFound
 from tests.fuzz import image_seeds, volume_seeds, wire_seeds
 from tests.fuzz.memory import MemoryFile, MemoryFolder
 
@@ -274,7 +274,7 @@ def read_answers(_seed: Seed, content: bytearray) -> None:
     """What an engine answers: each request ends once, whatever comes."""
     engine = Engine(command=["none"])
     ends: list[object] = []
-    requests: list[Any] = [next(wire_seeds.examples(kind)) for kind in REPLIES]
+    requests = wire_seeds.requests()
     for request in requests:
         engine._begin(request, ends.append, ends.append, show_answer)
     engine._reader.feed(content)

@@ -8,6 +8,7 @@ import types
 import typing
 from contextlib import suppress
 from dataclasses import fields
+from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,23 @@ from explorer.core.volume import Volume
 from explorer.wire.evidence import Matches, SearchContents
 from explorer.wire.frames import encode
 from explorer.wire.limits import OneOf
-from explorer.wire.messages import MESSAGES, Entries, EntryRead, Failed, Message, XattrsRead
+from explorer.wire.messages import (
+    MESSAGES,
+    PARTS,
+    REPLIES,
+    Entries,
+    EntryRead,
+    Failed,
+    Message,
+    XattrsRead,
+)
 from tests.fuzz.seed import Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from explorer.wire.messages import Request
 
 ENTRY = Entry(
     b"a", FileType.FILE, 0, 0, 0, 0, 0xFFF, 0o100644, 1, 2, 1, 4096, 12, 5, 8, 0, 8, 1, 0, 0,
@@ -99,13 +111,20 @@ def make_streams(_folder: Path) -> Iterator[Seed]:
     yield Seed(b"".join(frames[:6]))
 
 
+@cache
+def requests() -> tuple[Request, ...]:
+    """One of each, to be asked in this order: the first has number 1."""
+    return tuple(next(examples(kind)) for kind in REPLIES)  # type: ignore[misc]
+
+
 def make_answers(_folder: Path) -> Iterator[Seed]:
-    """Answers to the requests that are under way, whichever has which number."""
-    for kind in MESSAGES.values():
-        for message in examples(kind):
-            yield Seed(b"".join(b"".join(encode(request, message)) for request in range(64)))
+    """Answers to the requests that are under way: the parts, and the ends."""
     error = KernelError(errno=5, name="EIO", call="openat", reason="x", path="/a", log=["b"])
-    yield Seed(b"".join(encode(1, Failed(error))))
+    for number, request in enumerate(requests(), 1):
+        kinds = (*PARTS.get(type(request), ()), REPLIES[type(request)])
+        answers = [answer for kind in kinds for answer in examples(kind)]
+        for messages in (answers, [Failed(error)], [Failed(ExplorerError("x", a=[], b=None))]):
+            yield Seed(b"".join(b"".join(encode(number, message)) for message in messages))
 
 
 MAKERS: dict[str, Callable[[Path], Iterator[Seed]]] = {
