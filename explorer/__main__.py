@@ -12,12 +12,8 @@ import sys
 
 from explorer.core.urls import is_url
 
-COMMANDS = frozenset(
-    (
-        *("info", "ls", "stat", "cat", "cp", "hash", "verify", "timeline", "inventory"),
-        *("find", "grep", "diff", "self-test"),
-    )
-)
+READING = ("info", "ls", "stat", "cat", "hash", "verify", "timeline", "inventory", "find", "grep")
+COMMANDS = frozenset((*READING, "diff", "cp", "tar", "zip", "self-test"))
 
 
 def main(argv: list[str] | None = None) -> int:

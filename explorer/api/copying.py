@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.api.connection import Connection, Pending
-from explorer.core.errors import EngineLost, ExplorerError, ExportError
+from explorer.core.errors import EngineLost, ExplorerError
 from explorer.host.processes import own_command
 from explorer.wire.messages import Failed, Pack
 from explorer.wire.writing import (
@@ -156,5 +156,5 @@ def _result(listener: _Listener, sending: Pending, writing: Pending) -> Copied:
     assert isinstance(writing.end, Written)
     copied = Copied(writing.end, listener.failures, listener.mapped)
     if not writing.end.complete:
-        copied.lost = lost or ExportError("export.incomplete-stream")
+        copied.lost = lost if isinstance(lost, EngineLost) else writing.end.ended
     return copied

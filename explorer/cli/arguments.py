@@ -190,17 +190,7 @@ def make_parser() -> argparse.ArgumentParser:
     cat = commands.add_parser("cat", parents=[volume], help="write a file's content to the output")
     cat.add_argument("path", metavar="PATH", help="of NTFS also PATH:STREAM")
 
-    cp = commands.add_parser(
-        "cp",
-        parents=[volume],
-        help="copy out of the image",
-        description="Copy files out of the image as cp does; with -r folders too. The contents "
-        "of / go into DEST itself. Times, modes, links, holes and attributes are kept, owners "
-        "when run as root.",
-    )
-    cp.add_argument("-r", "-R", dest="recursive", action="store_true", help="folders too")
-    cp.add_argument("paths", metavar="PATH", nargs="+")
-    cp.add_argument("dest", metavar="DEST")
+    _add_copies(commands, volume)
 
     hashing = commands.add_parser(
         "hash",
@@ -411,3 +401,69 @@ def _add_evidence(
     )
     grep.add_argument("pattern", metavar="PATTERN")
     grep.add_argument("path", metavar="PATH", nargs="?", default="/")
+
+
+def _add_copies(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], volume: argparse.ArgumentParser
+) -> None:
+    copying = argparse.ArgumentParser(add_help=False, parents=[volume], allow_abbrev=False)
+    copying.add_argument(
+        "--symlinks",
+        choices=["recreate", "follow", "text", "skip"],
+        default="recreate",
+        help="links as links, as the files they lead to inside the volume, as files that hold "
+        "where they point, or not at all",
+    )
+    copying.add_argument(
+        "--holes",
+        action="store_true",
+        help="leave a hole where a file cannot be read, instead of leaving the file out",
+    )
+    copying.add_argument(
+        "--names",
+        choices=["auto", "posix", "windows"],
+        default="auto",
+        help="whose rules for names; others are mapped, as docs/names.md tells",
+    )
+    copying.add_argument(
+        "--manifest",
+        metavar="FILE",
+        help="write what became of each entry: as JSON lines if FILE ends in .json, else CSV",
+    )
+    copying.add_argument(
+        "--hash",
+        dest="digests",
+        choices=ALGORITHMS,
+        action="append",
+        help="digests of the files for the manifest, sha256 if none is given; may be repeated",
+    )
+    cp = commands.add_parser(
+        "cp",
+        parents=[copying],
+        help="copy out of the image",
+        description="Copy files out of the image as cp does; with -r folders too. The contents "
+        "of / go into DEST itself. Times, modes, links, holes and attributes are kept, owners "
+        "when run as root. A file is written as NAME.part until it is whole.",
+    )
+    cp.add_argument("-r", "-R", dest="recursive", action="store_true", help="folders too")
+    cp.add_argument(
+        "--conflicts",
+        choices=["ask", "skip", "overwrite", "rename", "newer"],
+        default="overwrite",
+        help="what to do where a file of that name exists; as cp, overwrite it",
+    )
+    cp.add_argument("--special", action="store_true", help="create devices, fifos and sockets, too")
+    cp.add_argument("--resume", action="store_true", help="go on with a copy that was interrupted")
+    cp.add_argument(
+        "--dry-run", action="store_true", help="only tell what would be copied, and as what"
+    )
+    cp.add_argument("paths", metavar="PATH", nargs="+")
+    cp.add_argument("dest", metavar="DEST")
+    for name, what in (("tar", "a tar archive (pax)"), ("zip", "a zip archive")):
+        archive = commands.add_parser(
+            name, parents=[copying], help=f"write {what} of entries of the image"
+        )
+        archive.add_argument(
+            "-o", "--output", metavar="FILE", help="the archive; standard output if not given"
+        )
+        archive.add_argument("paths", metavar="PATH", nargs="+")

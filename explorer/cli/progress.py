@@ -6,24 +6,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
-from explorer.core.errors import KernelError
 from explorer.core.selection import show_size
-
-if TYPE_CHECKING:
-    from explorer.core.entries import Entry
-    from explorer.kernel import Mount
-
 
 COUNT_SECONDS = 0.1
 """How often a count is shown anew."""
-
-
-def data_size(entry: Entry) -> int:
-    """The bytes of an entry that have to be read: a hole costs nothing."""
-    return min(entry.size, entry.blocks * 512) if entry.is_file else 0
 
 
 class Progress:
@@ -34,35 +22,17 @@ class Progress:
         self._stream = stream
         self._begin = time.monotonic()
         self._shown = False
-        self._entries = 0
-        self._bytes = 0
         self._told = 0.0
 
-    def expect(self, mount: Mount, path: bytes) -> None:
-        """Look at what is to be copied, so that the bar has an end.
-
-        A walk is much faster than the copy; what fails here will be reported by the copy.
-        """
-        with suppress(KernelError):
-            entry = mount.stat(path, follow=path.endswith(b"/"))
-            self._entries, self._bytes = 1, data_size(entry)
-            if entry.is_directory:
-                with mount.open_directory(path) as directory, directory.walk() as walk:
-                    for one in walk:
-                        self._entries += 1
-                        self._bytes += data_size(one)
-
-    def show(self, entries: int, count: int) -> None:
-        """Show how far it is."""
-        # Either may be a poor measure: many empty files, or one large one.
-        total = self._bytes + 4096 * self._entries
-        part = min(1.0, (count + 4096 * entries) / total) if total else 0.0
+    def show(self, entries: int, count: int, total: int) -> None:
+        """Show how many entries and bytes are done; of ``total`` bytes, if that is not 0."""
         elapsed = max(time.monotonic() - self._begin, 0.001)
-        self._draw(
-            part,
-            f" {part:4.0%}  {show_size(count)}  {entries} of {self._entries}"
-            f"  {show_size(int(count / elapsed))}/s",
-        )
+        text = f"{show_size(count)}  {entries} entries  {show_size(int(count / elapsed))}/s"
+        if total:
+            part = min(1.0, count / total)
+            self._draw(part, f" {part:4.0%}  {text}")
+        else:
+            self._write(text)
 
     def show_bytes(self, count: int, total: int) -> None:
         """Show how many bytes of how many are done."""

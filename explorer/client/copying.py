@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QElapsedTimer, QObject, Signal
 
 from explorer.client.engine import Engine
-from explorer.core.errors import EngineLost, ExportError
+from explorer.core.errors import EngineLost
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.host.processes import own_command
@@ -153,7 +153,8 @@ class CopyJob(QObject):
         self._count(accounts.seen, accounts.written)
         self.errors = accounts.failed + accounts.damaged
         if not accounts.complete:
-            self.error = self._lost or ExportError("export.incomplete-stream")
+            engine_lost = isinstance(self._lost, EngineLost)
+            self.error = self._lost if engine_lost else accounts.ended
         self._end()
 
     def _take_failure(self, error: ExplorerError) -> None:

@@ -205,6 +205,8 @@ class Options:
     """The host takes names that differ in case for the same; it is also found out."""
     plan: bool = False
     """Write nothing, and tell what would be."""
+    list_all: bool = False
+    """Tell also of what was copied as one would expect."""
     stop_full: bool = False
     """End when the host is full, instead of failing entry by entry."""
     conflicts: Conflicts = Conflicts.ASK
@@ -296,6 +298,7 @@ class _Run:
             library.LKN_FOLDER_FOLD: options.fold,
             library.LKN_FOLDER_PLAN: options.plan,
             library.LKN_FOLDER_STOP_FULL: options.stop_full,
+            library.LKN_FOLDER_LIST: options.list_all,
         }
         request.flags = sum(bit for bit, given in flags.items() if given)
         request.conflicts = options.conflicts
@@ -315,6 +318,9 @@ class _Run:
         del callbacks
         if self._raised is not None:
             raise self._raised
+        if result >= 0:
+            # The last word about it, also when the stream is why it ended.
+            self._watcher.progress(self._accounts(accounts), b"")
         if result == _EKEYREJECTED:
             raise ExplorerError("copy.other-journal")
         if result == _EUCLEAN:

@@ -64,6 +64,7 @@ class Library(Protocol):
     LKN_FOLDER_FOLD: int
     LKN_FOLDER_PLAN: int
     LKN_FOLDER_STOP_FULL: int
+    LKN_FOLDER_LIST: int
 
     def lkn_folder_run(
         self, folder: CData, stream: CData, accounts: CData, error: CData

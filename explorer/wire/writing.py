@@ -219,9 +219,13 @@ class Written:
     """Extended attributes that could not be kept."""
     complete: bool
     """Whether all that was asked for was sent and seen."""
+    ended: ExplorerError | None = None
+    """Why not."""
 
     def check(self) -> None:
         """Nothing is unaccounted for."""
+        if self.complete != (self.ended is None):
+            raise ValueError("an end without its reason")
         if len(self.rules) != len(self.skipped):
             raise ValueError("not as many numbers as rules")
         total = self.copied + self.damaged + sum(self.skipped) + self.failed + self.done_before

@@ -7,6 +7,7 @@ Opening comes first and by itself: afterwards the process confines itself to wha
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -16,17 +17,20 @@ from explorer.core.errors import ExportError, host_path
 from explorer.native.stream import Stream
 from explorer.writer.archive import ArchiveCopy
 from explorer.writer.content import PlainContent
+from explorer.writer.folder import FolderCopy
 from explorer.writer.manifest import ManifestWriter
 from explorer.writer.naming import PosixNames, WindowsNames
 from explorer.writer.outcomes import Accounts
-from explorer.writer.output import FileOutput, StreamOutput
+from explorer.writer.output import FileOutput, StreamOutput, write_error
 from explorer.writer.steering import Steering, Teller
 from explorer.writer.tar import TarArchive
 from explorer.writer.zip import ZipArchive
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
+    from explorer.core.errors import ExplorerError
     from explorer.wire.pipe import Pipe
     from explorer.wire.writing import Write, Written
     from explorer.writer.archive import Archive, NameRule
@@ -57,14 +61,84 @@ class Job(Closing):
     def open(self) -> None:
         """Open all that is written to; raises :exc:`ExplorerError`."""
         job = self._job
-        self._output = None if job.plan else self._open_output()
         if job.manifest is not None:
             replace = job.resume or job.conflicts == "overwrite"
             self._manifest = ManifestWriter(self._open_file(job.manifest, replace=replace), job)
-        archive = None if self._output is None else _new_archive(job, self._output)
         stream = self._opened.enter_context(Stream(self._source, self.steering.check))
-        self._archive = archive
-        self._copy = self._opened.enter_context(
+        self._run_copy = (
+            self._open_folder(stream) if job.sink == "folder" else self._open_archive(stream)
+        )
+
+    def run(self) -> Written:
+        """Take the stream to its end; raises :exc:`ExplorerError`."""
+        ended = self._run_copy()
+        self._teller.flush()
+        written = self._accounts.written_message(ended)
+        if self._manifest is not None:
+            self._manifest.finish(written)
+        return written
+
+    # ---- A folder
+
+    def _open_folder(self, stream: Stream) -> Callable[[], ExplorerError | None]:
+        job = self._job
+        assert job.destination is not None
+        destination = open_folder(job.destination)
+        self._opened.callback(os.close, destination)
+        self.folders.append(destination)
+        if not job.plan:
+            check_room(destination, job.destination, job.expected)
+        journal = self._open_journal()
+        copy = FolderCopy(
+            stream,
+            destination,
+            job,
+            self._accounts,
+            self.steering,
+            self._teller,
+            self._tell,
+            journal=journal,
+        )
+
+        def run() -> ExplorerError | None:
+            copy.run()
+            if journal is not None and copy.ended is None:
+                # Nothing is left to go on with.
+                assert job.journal is not None
+                name = os.path.basename(job.journal)  # noqa: PTH119 - bytes
+                os.unlink(name, dir_fd=self.folders[-1])
+            return copy.ended
+
+        return run
+
+    def _open_journal(self) -> int | None:
+        path, job = self._job.journal, self._job
+        if path is None or job.plan:
+            return None
+        folder = open_folder(_folder_of(path))
+        self._opened.callback(os.close, folder)
+        self.folders.append(folder)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            name = os.path.basename(path)  # noqa: PTH119 - bytes
+            journal = os.open(name, flags, 0o600, dir_fd=folder)
+            self._opened.callback(os.close, journal)
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not job.resume:
+                os.ftruncate(journal, 0)
+        except BlockingIOError:
+            raise ExportError("export.busy", path=host_path(path)) from None
+        except OSError as failure:
+            raise write_error(path, failure) from failure
+        return journal
+
+    # ---- An archive, or a file's content
+
+    def _open_archive(self, stream: Stream) -> Callable[[], ExplorerError | None]:
+        job = self._job
+        output = None if job.plan else self._open_output()
+        archive = None if output is None else _new_archive(job, output)
+        copy = self._opened.enter_context(
             ArchiveCopy(
                 stream,
                 archive,
@@ -76,20 +150,17 @@ class Job(Closing):
             )
         )
 
-    def run(self) -> Written:
-        """Take the stream to its end; raises :exc:`ExplorerError`."""
-        self._copy.run()
-        if self._copy.error:
-            # Half an archive is none: it goes, and the copy is made anew.
-            raise ExportError("export.incomplete-stream")
-        if self._archive is not None and self._output is not None:
-            self._archive.finish()
-            self._output.finish()
-        self._teller.flush()
-        written = self._accounts.written_message(complete=True)
-        if self._manifest is not None:
-            self._manifest.finish(written)
-        return written
+        def run() -> ExplorerError | None:
+            copy.run()
+            if copy.error:
+                # Half an archive is none: it goes, and the copy is made anew.
+                raise ExportError("export.incomplete-stream")
+            if archive is not None and output is not None:
+                archive.finish()
+                output.finish()
+            return None
+
+        return run
 
     def close(self) -> None:
         """Close everything; a second call does nothing."""
@@ -97,6 +168,9 @@ class Job(Closing):
 
     def _take(self, outcome: Outcome) -> None:
         self._accounts.add(outcome)
+        self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
         if self._manifest is not None:
             self._manifest.add(outcome)
         self._teller.add(outcome)

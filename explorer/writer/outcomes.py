@@ -112,8 +112,8 @@ class Accounts:
         self.owners_lost += outcome.owner_lost
         self.attributes_lost += len(outcome.not_kept)
 
-    def written_message(self, *, complete: bool) -> Written:
-        """The accounts as the end of a job."""
+    def written_message(self, ended: ExplorerError | None) -> Written:
+        """The accounts as the end of a job, with what ended it early, if something did."""
         rules = sorted(self.rules)
         return Written(
             seen=self.seen,
@@ -128,7 +128,8 @@ class Accounts:
             mapped=self.mapped,
             owners_lost=self.owners_lost,
             attributes_lost=self.attributes_lost,
-            complete=complete,
+            complete=ended is None,
+            ended=ended,
         )
 
 

@@ -97,19 +97,17 @@ class Teller:
         self._mapped: list[tuple[bytes, bytes]] = []
         self._bytes = 0
         self._told = 0.0
-        self._path = b"/"
         self._questions = 0
 
     def add(self, outcome: Outcome) -> None:
         """Take an outcome that was added to the accounts."""
-        self._path = outcome.path
         if outcome.error is not None:
             self._make_room(len(outcome.path))
             self._failed.append((outcome.path, outcome.error, outcome.result == "damaged"))
         if outcome.mapped:
             self._make_room(len(outcome.path))
             self._mapped.append((outcome.path, outcome.mapped))
-        self.progress()
+        self.progress(outcome.path)
 
     def _make_room(self, length: int) -> None:
         """For one more name in what waits."""
@@ -118,8 +116,8 @@ class Teller:
             self.flush()
         self._bytes += length
 
-    def progress(self) -> None:
-        """Tell how far it is, now and then."""
+    def progress(self, path: bytes) -> None:
+        """Tell how far it is, now and then: at ``path``."""
         now = time.monotonic()
         if now - self._told < TELL_SECONDS:
             return
@@ -134,7 +132,7 @@ class Teller:
                 skipped=results["skipped"] + results["before"],
                 failed=results["failed"],
                 written=accounts.written,
-                path=self._path,
+                path=path,
             ),
         )
 

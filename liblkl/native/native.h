@@ -205,6 +205,7 @@ int lkn_name_unmap(const char *mapped, size_t length, char *name);
 #define LKN_FOLDER_FOLD 0x4
 #define LKN_FOLDER_PLAN 0x8	  /* write nothing, tell what would be */
 #define LKN_FOLDER_STOP_FULL 0x10 /* end when the host is full */
+#define LKN_FOLDER_LIST 0x20	  /* tell also what went as expected */
 
 /* What to do where the host has something else of that name. */
 #define LKN_CONFLICT_ASK 0

@@ -217,6 +217,19 @@ static size_t link_of(const struct folder *folder,
 	return S_ISLNK(account->stat.mode) ? strlen(folder->link_target) : 0;
 }
 
+/* Whether nobody needs to be told that something was copied. */
+static bool goes_without_saying(const struct folder *folder,
+				const struct account *account)
+{
+	/* What is counted, or is as the caller wished. */
+	uint32_t expected = LKN_LINKED | LKN_EXISTED | LKN_REPLACED |
+			    LKN_OWNER_LOST | LKN_LONG_PATH;
+
+	if (folder->request->flags & LKN_FOLDER_LIST)
+		return false;
+	return !(account->flags & (folder->plan ? ~0u : ~expected));
+}
+
 void tell_outcome(struct folder *folder, const struct account *account,
 		  uint32_t outcome, uint32_t rule)
 {
@@ -239,8 +252,7 @@ void tell_outcome(struct folder *folder, const struct account *account,
 	size_t size;
 
 	count_outcome(folder, account, outcome, rule);
-	/* Of a plan, what goes as one would expect is not worth telling. */
-	if (folder->plan && outcome == LKN_COPIED && !account->flags)
+	if (outcome == LKN_COPIED && goes_without_saying(folder, account))
 		return;
 	if (account->target_length &&
 	    (account->flags & LKN_MAPPED || is_mapped(folder, account)))
