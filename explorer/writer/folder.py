@@ -246,7 +246,6 @@ class FolderCopy:
     def _digest_copy(self, told: native.Outcome) -> dict[str, bytes]:
         """Digests of what an earlier run has written, as it is there now."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        wanted = self._job.digests
         if entry_of(b"", told.stat).is_file:
             try:
                 file = os.open(told.target or told.path, flags, dir_fd=self._destination)
