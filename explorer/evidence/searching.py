@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 """Bytes read at once."""
+PATTERN_PIECE = 1 << 17
+"""The same for patterns: while one is matched, no other thread of Python's can run."""
 HOLE_LEAST = 4 << 20
 """Bytes of a hole that is worth being passed over."""
 NEEDLE_LIMIT = 1 << 16
 """Bytes of what is searched for."""
-PATTERN_SPAN = 1 << 16
+PATTERN_SPAN = 1 << 14
 """The longest match of a regular expression that is surely found whole."""
 BEFORE, AFTER = 32, 64
 """Bytes around a match that are given with it."""
@@ -226,7 +228,9 @@ class _Searcher:
         self._keep = span - 1 + AFTER
         """Bytes at a piece's end in which no match may begin yet: what follows belongs to it."""
         self._skip_holes = not any(one.in_holes for one in needles)
-        self._buffer = bytearray(BEFORE + self._keep + PIECE + self._keep)
+        plain = all(one.pattern is None for one in needles)
+        self._piece = PIECE if plain else PATTERN_PIECE
+        self._buffer = bytearray(BEFORE + self._keep + self._piece + self._keep)
 
     def search(self, file: File, path: bytes, size: int) -> Iterator[list[Match]]:
         """All matches in a file, by their offsets, some at once."""
@@ -237,7 +241,7 @@ class _Searcher:
         base = filled = 0
         position = 0
         while True:
-            wanted = min(PIECE, size - position)
+            wanted = min(self._piece, size - position)
             count = file.read_into(position, view[filled : filled + wanted])
             filled += count
             position += count

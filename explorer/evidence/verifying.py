@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from explorer.core.errors import MissingPart
+from explorer.core.errors import MissingPart, SourceError
 from explorer.core.names import show_name
 from explorer.evidence.hashing import Hashed, quiet, source_hash, stored_files
 from explorer.native.digests import ALGORITHMS
@@ -52,6 +52,10 @@ _TAGGED = re.compile(rb"(\\?)([A-Za-z0-9-]+) ?\((.*)\) = ([0-9A-Fa-f]+)", re.DOT
 _PLAIN = re.compile(rb"(\\?)([0-9A-Fa-f]+) [ *](.+)", re.DOTALL)
 _BARE = re.compile(rb"[0-9A-Fa-f]{32,}")
 _ESCAPES = {b"\\\\": b"\\", b"\\n": b"\n", b"\\r": b"\r"}
+
+
+_NO_LISTS = ("source.empty", "source.directory", "source.kind")
+"""What is called like a list and is none."""
 
 
 class Listed(NamedTuple):
@@ -197,6 +201,10 @@ def _read_lists(image: Image, folder: Folder) -> list[Expected]:
         try:
             file, _folder = folder.open(name, "list of digests", image.path)
         except MissingPart:
+            continue
+        except SourceError as error:
+            if error.code not in _NO_LISTS:
+                raise
             continue
         try:
             text = file.read(0, SIZE_LIMIT)

@@ -20,6 +20,7 @@ from explorer.evidence.searching import (
     AFTER,
     BEFORE,
     HOLE_LEAST,
+    PATTERN_PIECE,
     PATTERN_SPAN,
     PIECE,
     Match,
@@ -237,6 +238,7 @@ def test_matches_are_those_of_the_whole(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(searching, "PIECE", piece)
+        patch.setattr(searching, "PATTERN_PIECE", piece)
         patch.setattr(searching, "BEFORE", 3)
         patch.setattr(searching, "AFTER", 2)
         found = search_bytes(
@@ -266,8 +268,9 @@ def _with_span(needle: Needle, span: int) -> Needle:
 
 
 @pytest.mark.parametrize("shift", [-9, -8, -5, -1, 0, 1, AFTER, -AFTER, -AFTER - 8, -PATTERN_SPAN])
-def test_a_match_across_two_pieces(shift: int) -> None:
-    at = PIECE + shift
+@pytest.mark.parametrize("piece", [PIECE, PATTERN_PIECE])
+def test_a_match_across_two_pieces(shift: int, piece: int) -> None:
+    at = piece + shift
     content = noise(at, 1).replace(b"NEEDLE", b"needle") + b"A NEEDLE" + noise(PIECE, 2)
     for needle in (
         bytes_needle(b"A NEEDLE"),

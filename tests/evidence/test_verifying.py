@@ -160,6 +160,13 @@ def test_a_list_of_many_files(disk: Path) -> None:
     assert compare(disk) == []
 
 
+def test_what_is_only_called_like_a_list(disk: Path) -> None:
+    disk.with_name("MD5SUMS").mkdir()
+    disk.with_name("SHA1SUMS").touch()
+    disk.with_name("SHA256SUMS").write_bytes(noise(10_000, 2))
+    assert compare(disk) == []
+
+
 def test_another_algorithm_is_told_and_not_compared(disk: Path) -> None:
     disk.with_name("disk.img.sha512").write_text(run_tool("sha512sum", disk))
     assert told(compare(disk)) == [("", False, [])]
