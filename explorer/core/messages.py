@@ -142,6 +142,7 @@ TEXTS: dict[str, str] = {
     "engine.lost": "the process that read the image ended ({exit})",
     "engine.kernel-ended": "the kernel that read the image has ended{said}",
     "engine.hangs": "the process that read the image was ended, for it did not get on: {what}",
+    "engine.abuse": "the process that read the image was ended, for it broke out: {what}",
     "engine.memory": "the process that read the image came to the limit of its memory",
     "engine.killed": (
         "the process that read the image was killed ({exit}), by someone or for want of memory"

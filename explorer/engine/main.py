@@ -19,7 +19,7 @@ from explorer.host.folders import cache_folder
 from explorer.host.limits import raise_file_limit
 from explorer.keeper.keeper import Bounds, Ending, end_like, keep
 from explorer.keeper.rules import Rules
-from explorer.wire.frames import EXIT_HANGS, EXIT_MEMORY, EXIT_PROTOCOL
+from explorer.wire.frames import EXIT_ABUSE, EXIT_HANGS, EXIT_MEMORY, EXIT_PROTOCOL
 
 if TYPE_CHECKING:
     from explorer.core.errors import ExplorerError
@@ -56,7 +56,7 @@ def _tell(ending: Ending) -> int:
     elif ending.memory:
         reason, code = f"out of bounds: {ending.memory >> 20} MiB of memory", EXIT_MEMORY
     elif ending.abuse:
-        reason, code = f"out of bounds: {ending.abuse}", EXIT_PROTOCOL
+        reason, code = f"out of bounds: {ending.abuse}", EXIT_ABUSE
     if reason or ending.signal:
         lines = [*watch.report(), *([reason] if reason else [])]
         print(*lines, sep="\n", file=sys.stderr, flush=True)

@@ -9,7 +9,13 @@ from contextlib import suppress
 
 from explorer.core.errors import EngineLost
 from explorer.core.names import show_name
-from explorer.wire.frames import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY, EXIT_PROTOCOL
+from explorer.wire.frames import (
+    EXIT_ABUSE,
+    EXIT_HANGS,
+    EXIT_KERNEL_ENDED,
+    EXIT_MEMORY,
+    EXIT_PROTOCOL,
+)
 
 LOG_TAIL = 1 << 16
 """Bytes of an engine's standard error that are worth keeping."""
@@ -20,6 +26,7 @@ _SIGNALLED = 128
 
 _CODES = {
     EXIT_PROTOCOL: "engine.refused",
+    EXIT_ABUSE: "engine.abuse",
     EXIT_KERNEL_ENDED: "engine.kernel-ended",
     EXIT_MEMORY: "engine.memory",
     EXIT_HANGS: "engine.hangs",
@@ -36,7 +43,7 @@ def exit_loss(code: int, log: bytes | bytearray) -> EngineLost:
             name = signal.Signals(number).name
         killed = name == "SIGKILL"
         return EngineLost("engine.killed" if killed else "engine.signal", exit=name, log=lines)
-    # What hung is its last line.
+    # What hung, or was out of bounds, is its last line.
     what = lines[-1] if lines else ""
     return EngineLost(
         _CODES.get(code, "engine.lost"), exit=f"exit code {code}", what=what, log=lines
