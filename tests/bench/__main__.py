@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tests.bench.formats import (
     sequential_peer,
 )
 from tests.bench.images import FULL, QUICK, Images, Sizes, make_images, tree_hash
+from tests.bench.latency import JOBS, listing_latency
 from tests.bench.measure import (
     MIB,
     BenchError,
@@ -55,6 +57,9 @@ BUILD = ROOT / "build"
 FOLDER = BUILD / "bench"
 EXPLORER = Path(sys.executable).with_name("lkl-explorer")
 KERNEL = BUILD / "lkl-kernel.so"
+LISTED = b"/files/folder-0000"
+LISTINGS = 20
+"""In each round."""
 MICRO = (FOLDER / "micro", KERNEL)
 
 
@@ -233,6 +238,19 @@ def measure_listing(bench: Bench) -> None:
     bench.rows.append(Row("  in process, names only", milliseconds(figures["seconds"])))
 
 
+def measure_latency(bench: Bench) -> None:
+    """A folder of some hundred files, while the engine is busy with something else."""
+    for name, job in JOBS.items():
+        latency = listing_latency(bench.images.small, LISTED, job, LISTINGS * bench.rounds)
+        bench.record[f"listing latency: {name}"] = dataclasses.asdict(latency)
+        figures = [median(latency.first), median(latency.whole), max(latency.whole)]
+        shown = "first entries {}, all {}, at most {}".format(
+            *(f"{1000 * figure:.1f} ms" for figure in figures)
+        )
+        title = "list while idle" if job is None else f"  while busy: {name}"
+        bench.rows.append(Row(title, shown))
+
+
 def measure_copying(bench: Bench) -> None:
     """Many small files, to a file system of the host."""
     folder = choose_target(bench.images)
@@ -272,6 +290,59 @@ def copy_files(bench: Bench, folder: Path) -> None:
     )
 
 
+def measure_evidence(bench: Bench) -> None:
+    """The digest of a disk, a timeline, and a search of all contents."""
+    image = bench.images.data
+    contestants = [
+        Contestant("lkl-explorer hash", (EXPLORER, "hash", image)),
+        Contestant("sha256sum", ("sha256sum", image)),
+    ]
+    digests = [
+        set(re.findall(rb"\b[0-9a-f]{64}\b", printed_by(contestant))) for contestant in contestants
+    ]
+    if digests[0] != digests[1]:
+        raise BenchError("hash and sha256sum do not agree")
+    size = image.stat().st_size
+    bench.compare("hash", f"SHA-256 of {size // MIB} MiB", contestants)
+
+    image, files = bench.images.small, bench.sizes.files
+    contestants = [
+        Contestant("lkl-explorer timeline", (EXPLORER, "timeline", image)),
+        Contestant("fls -m / -r", ("fls", "-m", "/", "-r", image)),
+    ]
+    for contestant in contestants:
+        rows = sum(b"|r/r" in line for line in printed_by(contestant).splitlines())
+        if rows != files:
+            raise BenchError(f"{contestant.name} told of {rows} of {files} files")
+    bench.compare("timeline", f"timeline of {files} files", contestants)
+
+    folder = choose_target(bench.images)
+    try:
+        search_files(bench, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def search_files(bench: Bench, folder: Path) -> None:
+    """Searches all contents, beside grep on a copy that the host has."""
+    image = bench.images.small
+    run(Contestant("cp", (EXPLORER, "cp", "-r", image, "/files", folder), folder), Runs())
+    needle = "ab1"
+    contestants = [
+        Contestant("lkl-explorer grep", (EXPLORER, "grep", "--encoding", "latin-1", image, needle)),
+        Contestant("grep -r of a copy", ("grep", "-r", "-a", "-o", "-b", "-F", needle, folder)),
+    ]
+    found = [len(printed_by(contestant).splitlines()) for contestant in contestants]
+    if found[0] != found[1] or not found[0]:
+        raise BenchError(f"{found[0]} matches, where grep has {found[1]}")
+    bench.compare("grep", f"search {bench.images.small_bytes // MIB} MiB of files", contestants)
+
+
+def printed_by(contestant: Contestant) -> bytes:
+    """What a program prints."""
+    return subprocess.run(contestant.argv, capture_output=True, check=True).stdout
+
+
 def measure_formats(bench: Bench) -> None:
     """The same disk in every format: in order, and at random places."""
     size = bench.sizes.disk
@@ -302,7 +373,9 @@ MEASURES: dict[str, Callable[[Bench], None]] = {
     "calls": measure_calls,
     "reading": measure_reading,
     "listing": measure_listing,
+    "latency": measure_latency,
     "copying": measure_copying,
+    "evidence": measure_evidence,
     "formats": measure_formats,
 }
 
