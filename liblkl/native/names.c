@@ -216,9 +216,11 @@ size_t name_insert(const char *name, size_t length, const char *what,
 {
 	size_t extension = extension_of(name, length);
 	size_t size = strlen(what);
-	/* No character takes more units than bytes. */
-	size_t stem = fitting(name, length - extension, rules,
-			      longest - size - extension);
+	size_t kept = rules == LKN_NAMES_WINDOWS
+			  ? units_of(name + length - extension)
+			  : extension;
+	size_t stem =
+	    fitting(name, length - extension, rules, longest - size - kept);
 
 	memcpy(result, name, stem);
 	memcpy(result + stem, what, size);
@@ -243,6 +245,7 @@ int lkn_name_map(const char *name, size_t length, uint32_t rules,
 		memcpy(escaped, name, length);
 		size = length;
 	}
+	escaped[size] = '\0';
 	if (number > 1)
 		snprintf(suffix, sizeof(suffix), "%%~%u", number);
 	if (fitting(escaped, size, rules, longest - strlen(suffix)) < size) {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.native.folder import Accounts, Conflicts, Options, Outcome, Result, copy_to_folder
@@ -89,6 +90,7 @@ def copy(
 ) -> Copied:
     """Copy a tree, and hold the accounts to what was told."""
     witness = witness or Witness()
+    options = replace(options, list_all=not options.plan)
     folder = os.open(destination, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with (

@@ -11,6 +11,7 @@ import shutil
 import signal
 import stat
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,7 +89,7 @@ class Job:
     """One copy that is begun over and over."""
 
     def __init__(self, path: Path, tree: list[Node], options: Options) -> None:
-        self.tree, self.options = tree, options
+        self.tree, self.options = tree, replace(options, list_all=True)
         self.to, self.journal, self.ledger = path / "to", path / "journal", path / "ledger"
         self.to.mkdir(parents=True)
         self.lost = 0
