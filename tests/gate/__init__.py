@@ -29,6 +29,7 @@ Where the images come from (:mod:`tests.gate.corpora`):
   their readers changes them.
 
 By hand: ``python -m tests.gate --mutations 5000 --seed 1``; ``--only PATTERN`` visits some again,
-``--json FILE`` writes down all outcomes. Images that an engine fell over are kept in
-build/gate/found. The tests run a part that takes about a minute.
+``--json FILE`` writes down all outcomes, and Ctrl+C ends it with the table of what was seen. Images
+that an engine fell over are kept in build/gate/found. The tests run a part that takes about a
+minute.
 """

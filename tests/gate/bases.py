@@ -23,7 +23,7 @@ from tests.makers import write_tree
 from tests.trees import make_empty, noise, run_tool
 from tests.volumes.test_hostile_images import MAKERS as PLAIN
 from tests.volumes.test_hostile_images import written
-from tests.volumes.truth import copy_of, real_images
+from tests.volumes.truth import IMAGES, copy_of, real_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,11 +279,15 @@ def _joined(blocks: Iterator[Run]) -> list[Run]:
     return joined
 
 
-def _make_image(name: str, folder: Path) -> Path | None:
-    """The image of a base; None where it is one of others, and those are not here."""
+def can_be_made(name: str) -> bool:
+    """Whether what an image is made of is here; that of other projects need not be."""
+    return name not in REAL or (IMAGES / REAL[name]).is_file()
+
+
+def _make_image(name: str, folder: Path) -> Path:
     if name in REAL:
-        real = next((one for one in real_images() if one.name == REAL[name]), None)
-        return copy_of(real, folder) if real is not None else None
+        (real,) = [one for one in real_images() if one.name == REAL[name]]
+        return copy_of(real, folder)
     if name in DIRTY:
         return make_dirty(DIRTY[name], folder)
     tree = folder / "tree"
@@ -299,11 +303,9 @@ def _is_told(sector: bytes) -> bool:
     return any(sector) and sector.count(_WORDS) < 20 and sector not in _NOISE
 
 
-def make_base(name: str, folder: Path) -> Base | None:
-    """Make an image in an empty folder, and look at it; None where what it is made of misses."""
+def make_base(name: str, folder: Path) -> Base:
+    """Make an image in an empty folder, and look at it."""
     path = _make_image(name, folder)
-    if path is None:
-        return None
     kind, mounted, walked = _record(path)
     runs = _joined(_runs(path))
     filled = [at for run in runs for at in range(run.start, run.start + len(run.content), BLOCK)]

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from explorer.core.views import View
 from tests.fuzz import image_seeds, volume_seeds
 from tests.fuzz.mutation import mutate as mutate_input
-from tests.gate.bases import NAMES, make_base
+from tests.gate.bases import NAMES, can_be_made, make_base
 from tests.gate.mutation import mutate
 from tests.trees import find_tool
 from tests.volumes.truth import IMAGES
@@ -92,32 +93,37 @@ def _unpack(path: Path, folder: Path) -> Path:
 
 
 class Bases:
-    """Whole images, each made when it is first asked for."""
+    """Whole images, each made when it is first asked for, from any thread."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Base | None] = {}
+        self._made: dict[str, Base] = {}
+        self._lock = Lock()
 
-    def get(self, name: str) -> Base | None:
-        """One of them; None where what it is made of misses."""
-        if name not in self._made:
-            with TemporaryDirectory() as folder:
-                self._made[name] = make_base(name, Path(folder))
-        return self._made[name]
+    def get(self, name: str) -> Base:
+        """One of them."""
+        with self._lock:
+            if name not in self._made:
+                with TemporaryDirectory() as folder:
+                    self._made[name] = make_base(name, Path(folder))
+            return self._made[name]
 
 
 def mutated(bases: Bases, count: int, seed: int) -> Iterator[Case]:
-    """Changed images, as many of each file system; every other one opened in another view."""
-    found = [base for name in NAMES if (base := bases.get(name)) is not None]
+    """Changed images, as many of each file system; each opened in one of the views."""
+    names = [name for name in NAMES if can_be_made(name)]
     for number in range(count):
-        base = found[number % len(found)]
-        name = f"{base.name}/{seed}-{number}"
-        view = random.Random(f"view {name}").choice((*ALL_VIEWS, View.AUTO))
-        yield Case("mutated", name, view, partial(_mutate, base, name))
+        base = names[number % len(names)]
+        name = f"{base}/{seed}-{number}"
+        yield Case("mutated", name, _view(name), partial(_mutate, bases, base, name))
 
 
-def _mutate(base: Base, name: str, folder: Path) -> Path:
+def _view(name: str) -> View:
+    return random.Random(f"view {name}").choice((*ALL_VIEWS, View.AUTO))
+
+
+def _mutate(bases: Bases, base: str, name: str, folder: Path) -> Path:
     path = folder / "image"
-    mutate(base, path, name)
+    mutate(bases.get(base), path, name)
     return path
 
 
@@ -179,19 +185,20 @@ def fuzzed(bases: Bases, count: int, seed: int) -> Iterator[Case]:
         ("ext4-rich", _fuzz_ext4),
     )
     for number in range(count):
-        base_name, change = makers[number % len(makers)]
-        base = bases.get(base_name)
-        assert base is not None
-        name = f"{base_name}-{change.__name__[1:]}/{seed}-{number}"
-        view = random.Random(f"view {name}").choice((*ALL_VIEWS, View.AUTO))
-        yield Case("fuzzed", name, view, partial(_change, base, change, name))
+        base, change = makers[number % len(makers)]
+        name = f"{base}-{change.__name__[1:]}/{seed}-{number}"
+        yield Case("fuzzed", name, _view(name), partial(_change, bases, base, change, name))
 
 
 def _change(
-    base: Base, change: Callable[[random.Random, Path], None], name: str, folder: Path
+    bases: Bases,
+    base: str,
+    change: Callable[[random.Random, Path], None],
+    name: str,
+    folder: Path,
 ) -> Path:
     path = folder / "image"
-    base.write(path)
+    bases.get(base).write(path)
     change(random.Random(name), path)
     return path
 

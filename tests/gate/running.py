@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -36,6 +36,11 @@ def run(
     ahead = _Ahead(iter(cases), seconds)
     with ThreadPoolExecutor(jobs) as pool:
         parts = [pool.submit(_work, ahead, tell) for _ in range(jobs)]
+        try:
+            wait(parts)
+        except KeyboardInterrupt:
+            # What was seen until then is told all the same.
+            ahead.stop()
         return sorted((one for part in parts for one in part.result()), key=lambda one: one.number)
 
 
@@ -47,6 +52,10 @@ class _Ahead:
         self._end = None if seconds is None else time.monotonic() + seconds
         self._lock = Lock()
         self._number = 0
+
+    def stop(self) -> None:
+        """Begin no more."""
+        self._end = time.monotonic()
 
     def take(self) -> tuple[int, Case] | None:
         """The next, and its number; None at the end."""

@@ -8,6 +8,7 @@ import errno
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import time
 from collections import deque
@@ -20,6 +21,7 @@ from explorer.core.entries import Entry, FileType
 from explorer.core.errors import ExplorerError, RecordError
 from explorer.core.messages import TEXTS, describe
 from explorer.core.names import show_name
+from explorer.engine import watch
 from explorer.wire.frames import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.wire.messages import (
     Cancel,
@@ -68,8 +70,10 @@ VOLUMES = 12
 """Volumes that are opened."""
 VISIT_SECONDS = 40.0
 """After so long nothing more is asked."""
-HANG_SECONDS = 200.0
-"""Longer than any watchdog of the engine lets one request take without a sign of life."""
+HANG_SECONDS = 60.0 + watch.PATIENCE * max(
+    watch.OPEN_SECONDS, watch.MOUNT_SECONDS, watch.LIST_SECONDS, watch.READ_SECONDS
+)
+"""Longer than the engine's own watchdog lets a request take without a step."""
 
 _ORDERLY = {
     EXIT_KERNEL_ENDED: "kernel ended",
@@ -142,6 +146,8 @@ class Visitor:
         self._outcome = outcome
         self.engine = EngineProcess(hang_seconds)
         self._doing = "open"
+        self._started: dict[int, int] = {}
+        """Processes that the engine's own has started, and a descriptor of each."""
         self._until = time.monotonic() + VISIT_SECONDS
 
     def run(self, path: Path, view: View) -> None:
@@ -166,7 +172,13 @@ class Visitor:
             self._end(End.HANG, self._doing, self.engine.story())
         finally:
             if process.poll() is None:
+                self._measure()
                 process.kill()
+            # What it had started must not outlive it.
+            for descriptor in self._started.values():
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                os.close(descriptor)
             # What could not be sent any more.
             with suppress(BrokenPipeError):
                 self.engine.close()
@@ -321,9 +333,12 @@ class Visitor:
     def _measure(self) -> None:
         """What the engine's processes had of memory at most, and how long they worked."""
         memory = ticks = 0
-        for process in _descendants(self.engine.process.pid):
+        engine = self.engine.process.pid
+        for process in descendants(engine):
             # One may end meanwhile.
             with suppress(OSError, IndexError, ValueError):
+                if process != engine and process not in self._started:
+                    self._started[process] = os.pidfd_open(process)
                 status = Path(f"/proc/{process}/status").read_text()
                 found = re.search(r"VmHWM:\s+(\d+) kB", status)
                 memory += int(found[1]) << 10 if found else 0
@@ -334,11 +349,12 @@ class Visitor:
         self._outcome.cpu = max(self._outcome.cpu, ticks / _CLOCK)
 
 
-def _descendants(process: int) -> Iterator[int]:
+def descendants(process: int) -> Iterator[int]:
+    """A process, and all that it started."""
     yield process
     with suppress(OSError):
         for child in Path(f"/proc/{process}/task/{process}/children").read_text().split():
-            yield from _descendants(int(child))
+            yield from descendants(int(child))
 
 
 def _errno(error: int) -> str:
