@@ -76,6 +76,8 @@ _STANDARD = (
 # Packages of others, of which all libraries are taken.
 _PACKAGES = ("_argon2_cffi_bindings", "indexed_gzip", "zstandard")
 _CRYPTO = "Crypto"
+# The C library loads it where a thread is ended by pthread_exit(), as those of Argon2 are.
+_UNWINDER = "libgcc_s.so.1"
 
 # ---- In the keeper
 
@@ -151,6 +153,7 @@ def read_state(path: bytes) -> StateFound:
 
 def library_paths() -> Iterator[str]:
     """The libraries that may be needed, by the very names that they will be loaded by."""
+    yield _UNWINDER
     for name in _STANDARD:
         if name not in sys.modules and name not in sys.builtin_module_names:
             spec = PathFinder.find_spec(name)
