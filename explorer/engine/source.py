@@ -24,6 +24,7 @@ from explorer.engine.packing import Beats, pack
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.host.folders import cache_folder
 from explorer.images.access import access
+from explorer.images.files import FLOW
 from explorer.images.opening import Choices
 from explorer.volumes import Source as OpenedSource
 from explorer.volumes import Wanted
@@ -81,6 +82,13 @@ NEXT_BATCH = 1 << 17
 """Bytes of records sent at once after that: what a window decodes in a few milliseconds."""
 
 
+def _step(_done: int, _total: int) -> None:
+    """A step of whatever is at work: a compressed image may be looked through for an hour."""
+    operation = watch.current()
+    if operation is not None:
+        operation.step()
+
+
 class Source(Closing):
     """Answers every request. A context manager that closes the source."""
 
@@ -108,13 +116,14 @@ class Source(Closing):
         """Bytes that the source has given so far, and the kernel's last messages."""
         self._beats.beat()
         with self._pulse_lock:
+            # What is decoded, or read before there is a kernel; the kernel reads plain files itself.
+            given = FLOW.given
             source = self._source
             if source is None:
-                return 0, self._log_tail
-            given = 0
-            # One that is removed meanwhile gives nothing.
+                return given, self._log_tail
+            # A disk that is removed meanwhile gives nothing.
             with suppress(KernelError):
-                given = sum(disk.statistics().read_bytes for disk in source.stack.disks)
+                given += sum(disk.statistics().read_bytes for disk in source.stack.disks)
             text, self._log_position = source.kernel.read_log(self._log_position)
             self._log_tail = (self._log_tail + text)[-watch.LOG_LIMIT :]
             return given, self._log_tail
@@ -200,6 +209,7 @@ class Source(Closing):
                 member=message.member or None,
                 allowed=message.allowed,
                 ask_passphrase=ask,
+                progress=_step,
                 cache_folder=cache_folder(),
             ),
             inside=message.inside,

@@ -42,7 +42,7 @@ READ_SECONDS = 30.0
 UNLOCK_SECONDS = 300.0
 """A passphrase is hashed for as long as whoever set it wished, without a step."""
 
-PATIENCE = 10
+PATIENCE = 20
 """How many times its limit an operation may take without a step while the source gives bytes."""
 BEAT_SECONDS = 0.5
 """How often the engine shows that it runs at all."""

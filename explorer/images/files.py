@@ -34,6 +34,23 @@ if TYPE_CHECKING:
 _LARGEST_READ = 0x7FFFF000
 
 
+class Flow:
+    """Bytes that files of the host and of servers have given to this process so far.
+
+    For whoever watches whether there is any progress: an addition may be lost among threads.
+    """
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def add(self, count: int) -> None:
+        """Count some more."""
+        self.given += count
+
+
+FLOW = Flow()
+
+
 class SourceFile(ABC):
     """A file that is only read, by position, from any thread."""
 
@@ -242,6 +259,7 @@ class HostFile(SourceFile):
             if count == 0:
                 raise SourceError("source.changed", path=self._path)
             done += count
+            FLOW.add(count)
 
     def descriptor(self) -> int | None:
         """The file's descriptor."""

@@ -15,7 +15,7 @@ from explorer.core.errors import MissingPart, SourceError, UnsupportedFeature
 from explorer.core.fetching import ANSWER, LENGTH_LIMIT, LINE_LIMIT, REQUEST, TEXT_LIMIT
 from explorer.core.names import show_name
 from explorer.host.processes import own_command
-from explorer.images.files import Folder, SourceFile
+from explorer.images.files import FLOW, Folder, SourceFile
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -142,6 +142,7 @@ class RemoteFile(SourceFile):
             piece = buffer[start : start + LENGTH_LIMIT]
             with self._lock:
                 self._read_piece(offset + start, piece)
+            FLOW.add(len(piece))
 
     def _read_piece(self, offset: int, piece: memoryview) -> None:
         self._send(REQUEST.pack(offset, len(piece)))
