@@ -116,7 +116,7 @@ class Source(Closing):
         """Bytes that the source has given so far, and the kernel's last messages."""
         self._beats.beat()
         with self._pulse_lock:
-            # What is decoded, or read before there is a kernel; the kernel reads plain files itself.
+            # What is decoded or read before a kernel is there; that reads plain files itself.
             given = FLOW.given
             source = self._source
             if source is None:
