@@ -205,10 +205,7 @@ def _plan(volume: Volume, path: bytes, dest: str, *, recursive: bool) -> _Step:
         raise _target_error("export.missing-folder", target.parent)
     if wants_folder and not entry.is_directory:
         raise _target_error("export.missing-folder", target)
-    if contents:
-        target.mkdir()
-        return _Step((real,), contents, target, None)
-    return _Step((real,), contents, target.parent, os.fsencode(target.name))
+    return _Step((real,), False, target.parent, os.fsencode(target.name))
 
 
 def _refuse_image(volume: Volume, step: _Step, image: Path) -> None:

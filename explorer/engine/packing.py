@@ -105,8 +105,9 @@ def _send_all(packer: Packer, mounted: MountedVolume, request: Pack) -> None:
         for path in request.paths:
             folder, name = split_path(path)
             if request.contents or not name:
+                target = b"" if request.contents else request.name or b""
                 with mounted.mount.open_directory(path) as itself:
-                    packer.send(itself, b"", b"")
+                    packer.send(itself, b"", target)
                 continue
             if directory is None or directory.path != folder:
                 opened.close()

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pty
 import shutil
@@ -58,7 +60,7 @@ def test_the_root_into_a_new_folder(
     tree: Path,
     tmp_path: Path,
 ) -> None:
-    found = run("cp", "-r", unchanged(image_of(name)), "/", tmp_path / "new")
+    found = run("cp", "-r", "--special", unchanged(image_of(name)), "/", tmp_path / "new")
     assert (found.code, found.errors, found.output) == (0, "", b"")
     assert_same(without(host_facts(tmp_path / "new"), b"lost+found"), as_copied(host_facts(tree)))
     assert not list(tmp_path.rglob("*.part"))
@@ -142,8 +144,8 @@ def test_an_unwritable_target(run: Run, ext4: Path) -> None:
     # Not even root writes into /proc.
     found = run("cp", ext4, "/block", "/proc/x")
     assert found.code in (1, 6)
-    assert "/block" in found.errors
-    assert "host" in found.errors
+    assert "/proc" in found.errors
+    assert "cannot be written" in found.errors or "are free" in found.errors
 
 
 def damage(image: Path, tmp_path: Path) -> Path:
@@ -172,8 +174,8 @@ def test_an_entry_that_cannot_be_read_is_reported(
     assert not (tmp_path / "new" / "bad").exists()
     assert not list(tmp_path.rglob("*.part"))
     report = run("cp", "-r", "--json", image, "/", tmp_path / "again").json
-    assert report["errors"] == 1
-    assert [one["path"] for one in report["failures"]] == ["/bad"]
+    assert (report["failed"], report["complete"]) == (1, True)
+    assert [one["path"] for one in report["failures"]] == ["/again/bad"]
     listed = run("ls", image)
     assert listed.code == 1
     assert "bad" in listed.lines
@@ -182,15 +184,17 @@ def test_an_entry_that_cannot_be_read_is_reported(
 def test_a_report_as_json(run: Run, ext4: Path, tmp_path: Path) -> None:
     report = run("cp", "-r", "--json", ext4, "/folder", tmp_path).json
     assert report["entries"] == 9
-    assert report["errors"] == 0
+    assert report["copied"] == 9
+    assert report["failed"] == report["damaged"] == report["done_before"] == 0
     assert report["failures"] == []
+    assert report["skipped"] == {}
     assert report["bytes"] >= 3 * 2**20
 
 
 def test_a_progress_bar_on_a_terminal(built: None, ext4: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "explorer", "cp", "-r", ext4, "/", tmp_path / "new"],
+        [sys.executable, "-m", "explorer", "cp", "-r", "--special", ext4, "/", tmp_path / "new"],
         cwd=ROOT,
         stderr=theirs,
     ) as process:
@@ -238,6 +242,143 @@ def test_ctrl_c_leaves_nothing_half_written(built: None, tmp_path: Path) -> None
     assert not list(tmp_path.rglob("*.part"))
     for path in (tmp_path / "new").glob("[0-9]*"):
         assert path.read_bytes() == noise(1 << 18, int(path.name))
+
+
+# ---- What is there already, what is asked for, what was interrupted -----------------------------
+
+
+def test_conflicts(run: Run, ext4: Path, tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    block.write_bytes(b"mine")
+    found = run("cp", "--json", "--conflicts", "skip", ext4, "/block", tmp_path)
+    assert (found.code, found.json["skipped"]) == (0, {"exists": 1})
+    assert block.read_bytes() == b"mine"
+    # Nobody is there to be asked.
+    assert run("cp", "--conflicts", "ask", ext4, "/block", tmp_path).code == 0
+    assert block.read_bytes() == b"mine"
+    # It was written just now.
+    found = run("cp", "--json", "--conflicts", "newer", ext4, "/block", tmp_path)
+    assert (found.code, found.json["skipped"]) == (0, {"not-newer": 1})
+    os.utime(block, (1, 1))
+    assert run("cp", "--conflicts", "newer", ext4, "/block", tmp_path).code == 0
+    assert block.read_bytes() == noise(4096, 1)
+    block.write_bytes(b"mine")
+    found = run("cp", "--json", "--conflicts", "rename", ext4, "/block", tmp_path)
+    (mapped,) = found.json["mapped"]
+    assert block.read_bytes() == b"mine"
+    assert (tmp_path / mapped["name"]).read_bytes() == noise(4096, 1)
+
+
+def test_what_stands_in_the_way_is_asked_about(built: None, ext4: Path, tmp_path: Path) -> None:
+    (tmp_path / "block").write_bytes(b"mine")
+    (tmp_path / "empty").write_bytes(b"mine too")
+    argv = [sys.executable, "-m", "explorer", "cp", "--conflicts", "ask", ext4]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*argv, "/block", "/empty", tmp_path], cwd=ROOT, stdin=theirs, stderr=subprocess.PIPE
+    ) as process:
+        os.close(theirs)
+        os.write(ours, b"what?\ns\no\n")
+        assert process.stderr is not None
+        said = process.stderr.read().decode()
+    os.close(ours)
+    assert process.returncode == 0, said
+    assert said.count("[s]kip") == 3
+    assert "4 bytes" in said
+    assert (tmp_path / "block").read_bytes() == b"mine"
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+def test_a_copy_is_tried_before_it_is_made(run: Run, ext4: Path, tmp_path: Path) -> None:
+    (tmp_path / "block").write_bytes(b"mine")
+    found = run("cp", "-r", "--dry-run", "--json", "--names", "windows", ext4, "/", tmp_path)
+    assert found.code == 0
+    assert found.json["complete"]
+    assert found.json["bytes"] > 3 << 20
+    assert os.listdir(tmp_path) == ["block"]
+    mapped = {one["path"]: one["name"] for one in found.json["mapped"]}
+    done = run("cp", "-r", "--json", "--names", "windows", ext4, "/", tmp_path).json
+    assert {one["path"]: one["name"] for one in done["mapped"]} == mapped
+    assert mapped
+    for path, name in mapped.items():
+        assert not set(name) & set('<>:"/\\|?*')
+        assert os.path.lexists(tmp_path / name) or path.count("/") > 1
+
+
+def test_links_as_text_or_not_at_all(run: Run, ext4: Path, tmp_path: Path) -> None:
+    assert run("cp", "-r", "--symlinks", "text", ext4, "/to a file", tmp_path).code == 0
+    assert (tmp_path / "to a file").read_bytes() == b"folder/large"
+    found = run("cp", "-r", "--json", "--symlinks", "skip", ext4, "/to a file", tmp_path / "x")
+    assert found.json["skipped"] == {"symlinks": 1}
+    assert run("cp", "-r", "--symlinks", "follow", ext4, "/to a file", tmp_path / "y").code == 0
+    assert (tmp_path / "y").read_bytes() == noise(3 * 2**20 + 17, 2)
+
+
+def test_a_hole_in_place_of_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
+    image = make_empty(tmp_path / "damaged.img", 64 << 20)
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "bad").write_bytes(noise(12288, 4))
+    run_tool(
+        "mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-O", "^extent,^64bit", "-d", top, image
+    )
+    run_tool("debugfs", "-w", "-R", "set_inode_field bad block[1] 0xfffffff", image)
+    found = run("cp", "-r", "--holes", "--json", image, "/", tmp_path / "new")
+    assert (found.code, found.json["damaged"], found.json["failed"]) == (1, 1, 0)
+    copied = (tmp_path / "new" / "bad").read_bytes()
+    content = noise(12288, 4)
+    assert copied == content[:4096] + bytes(4096) + content[8192:]
+    # Without that, it is left out.
+    found = run("cp", "-r", "--json", image, "/", tmp_path / "other")
+    assert (found.code, found.json["damaged"], found.json["failed"]) == (1, 0, 1)
+    assert not (tmp_path / "other" / "bad").exists()
+
+
+def test_a_manifest_tells_of_everything(run: Run, ext4: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "list.json"
+    argv = ("cp", "-r", "--hash", "md5", "--hash", "sha256", "--manifest", listed)
+    assert run(*argv, ext4, "/", tmp_path / "new").code == 0
+    head, *entries, end = map(json.loads, listed.read_text().splitlines())
+    assert head["digests"] == "md5 sha256"
+    accounts = end["accounts"]
+    assert accounts["seen"] == len(entries)
+    assert accounts["seen"] == accounts["copied"] + sum(accounts["skipped"].values())
+    files = [one for one in entries if one["type"] == "file" and "same_as" not in one]
+    for one in files:
+        name = bytes.fromhex(one["target_hex"]) if "target_hex" in one else one["target"].encode()
+        content = (tmp_path / "new" / os.fsdecode(name.partition(b"/")[2])).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == one["sha256"]
+        assert hashlib.md5(content).hexdigest() == one["md5"]
+    assert len(files) > 5
+
+
+def test_what_was_killed_is_gone_on_with(built: None, run: Run, tmp_path: Path) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    for number in range(300):
+        (top / f"{number}").write_bytes(noise(1 << 18, number))
+    image = make_empty(tmp_path / "image", 256 << 20)
+    run_tool("mke2fs", "-q", "-F", "-t", "ext4", "-d", top, image)
+    new = tmp_path / "new"
+    new.mkdir()
+    argv = ("cp", "-r", image, "/.", new)
+    refused(run(*argv[:2], "--resume", *argv[2:]), 6, "unfinished")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "explorer", *argv], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    while len(os.listdir(new)) < 30 and process.poll() is None:
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    found = run(*argv[:2], "--resume", "--json", *argv[2:])
+    if found.code == 6:
+        # It was done before it was killed.
+        assert "unfinished" in found.errors
+    else:
+        assert (found.code, found.json["complete"], found.json["failed"]) == (0, True, 0)
+    # Its maker writes seconds.
+    ours, wanted = whole_seconds(host_facts(new)), whole_seconds(as_copied(host_facts(top)))
+    assert_same(without(ours, b"", b"lost+found"), without(wanted, b""))
 
 
 # ---- A real tree -------------------------------------------------------------------------------
