@@ -127,6 +127,9 @@ class Packer:
         self.wanted: list[bytes] = []
         """Names that were."""
         self._waiting = bytearray()
+        self.limit = 0
+        """Where to hold on, by the number of an entry; 0: nowhere."""
+        self.held, self.released = threading.Event(), threading.Event()
 
     def send(self, kind: int, body: bytes = b"") -> None:
         """Queue a message."""
@@ -158,6 +161,11 @@ class Packer:
 
     def _count(self) -> int:
         self.number += 1
+        if self.number == self.limit:
+            self.flush()
+            self.held.set()
+            self.released.wait()
+            raise ConnectionResetError
         return self.number
 
     def _answer(self, kind: int) -> bytes:
@@ -217,6 +225,9 @@ class Packer:
         if self.modes[-1] != Mode.UNUSABLE:
             if node.xattrs:
                 self.send(Kind.XATTRS, make_xattrs(node.xattrs))
+            if node.streams:
+                self._streams(node)
+                self.send(Kind.DONE, pack("=iI", 0, 0))
             self._below(node.below)
             if node.result[0]:
                 self.send(Kind.BROKEN, pack("=iI", *node.result))
@@ -256,6 +267,9 @@ class Packer:
             else:
                 descriptor, position, length = one  # type: ignore[misc]  # it has three
                 self.send(Kind.EXTENT, pack("=QQII", position, length, descriptor, 0))
+        self._streams(node)
+
+    def _streams(self, node: Node) -> None:
         for name, content in node.streams.items():
             self.send(Kind.STREAM, name)
             self.send(Kind.DATA, content)
@@ -272,10 +286,12 @@ class Engine:
         plan: bool = False,
         files: list[int] | None = None,
         finish: bool = True,
+        limit: int = 0,
     ) -> None:
         """Begin to send; the descriptors in ``files`` go first."""
         self.source, self._to = socket.socketpair()
         self.packer = Packer(self._to, plan=plan)
+        self.packer.limit = limit
         self._what = (nodes, contents, files or [], finish)
         self._thread = threading.Thread(target=self._run)
         self.error: BaseException | None = None
@@ -305,6 +321,7 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.source.close()
+        self.packer.released.set()
         self._thread.join()
         self._to.close()
         if self.error is not None:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import stat
+import subprocess
 from struct import pack
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from tests.native.folders import JOB_NAME, Witness, copy, look
 from tests.native.packer import Node, file, folder, link, walk
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MIB = 1 << 20
@@ -266,10 +268,15 @@ def test_symbolic_links_as_text_or_not_at_all(built: None, tmp_path: Path) -> No
 
 def test_named_streams_are_told_of(built: None, tmp_path: Path) -> None:
     node = Node(b"a", content=[b"main"], streams={b"zone": b"data", b"two": b"x" * 100})
-    copied = copy([node], tmp_path)
-    assert (tmp_path / "a").read_bytes() == b"main"
-    assert copied.witness.by_path()[b"a"].flags & Flag.STREAM_LOST
-    assert copied.end.accounts.streams_lost == 1
+    above = folder(b"d", node)
+    above.streams = {b"three": b"y" * 5}
+    copied = copy([above], tmp_path)
+    assert (tmp_path / "d" / "a").read_bytes() == b"main"
+    assert set(look(tmp_path)) == {b"d", b"d/a"}
+    for path in (b"d", b"d/a"):
+        assert copied.witness.by_path()[path].flags & Flag.STREAM_LOST
+        assert copied.results[path] == Result.COPIED
+    assert copied.end.accounts.streams_lost == 2
 
 
 # ---- Conflicts -------------------------------------------------------------
@@ -513,6 +520,46 @@ def test_part_files_do_not_stay(built: None, tmp_path: Path) -> None:
     assert copied.end.accounts.copied == 2
     assert (tmp_path / f"text.{JOB_NAME}.part").read_text() == "another's"
     assert len(os.listdir(tmp_path)) == 3
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A host of one MiB."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def too_large() -> list[Node]:
+    large = file(b"large", b"x" * (2 * MIB))
+    return [file(b"before", b"1" * 1000), large, file(b"after", b"2" * 1000)]
+
+
+def test_a_host_that_is_full_costs_what_has_no_room(built: None, small: Path) -> None:
+    copied = copy(too_large(), small)
+    assert copied.end.why == Ended.WHOLE
+    assert set(look(small)) == {b"before", b"after"}
+    failed = copied.witness.by_path()[b"large"]
+    assert (failed.result, failed.operation) == (Result.FAILED, HostOperation.WRITE)
+    assert failed.error == -errno.ENOSPC
+
+
+def test_a_host_that_is_full_ends_the_copy_when_asked(built: None, small: Path) -> None:
+    copied = copy(too_large(), small, Options(stop_full=True))
+    assert (copied.end.why, copied.end.error) == (Ended.FULL, -errno.ENOSPC)
+    assert set(look(small)) == {b"before"}
+    assert copied.end.accounts.failed == 1
+
+
+def test_a_host_that_cannot_be_written_ends_the_copy(built: None, small: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True)
+    copied = copy([folder(b"d", *(file(b"%d" % one) for one in range(100)))], small)
+    assert (copied.end.why, copied.end.error) == (Ended.LOST, -errno.EROFS)
+    assert copied.end.accounts.seen == 1
 
 
 def test_an_engine_that_breaks_off(built: None, tmp_path: Path) -> None:

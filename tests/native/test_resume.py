@@ -92,8 +92,6 @@ class Job:
         self.tree, self.options = tree, replace(options, list_all=True)
         self.to, self.journal, self.ledger = path / "to", path / "journal", path / "ledger"
         self.to.mkdir(parents=True)
-        self.lost = 0
-        """Files that a loss of power has cut."""
 
     def _copy(self, engine: Engine, witness: Witness) -> None:
         number = os.open(self.journal, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -108,9 +106,9 @@ class Job:
             os.close(number)
             os.close(directory)
 
-    def run_and_kill(self, seconds: float) -> bool:
-        """Whether it was killed before it came to its end."""
-        engine = Engine(self.tree)
+    def run_and_kill(self, chance: random.Random) -> bool:
+        """Kill it before some entry; false when it came to its end before that."""
+        engine = Engine(self.tree, limit=chance.randrange(1, len(list(walk(self.tree)))))
         child = os.fork()
         if child == 0:
             status = 1
@@ -120,11 +118,16 @@ class Job:
             finally:
                 os._exit(status)
         with engine:
-            time.sleep(seconds)
+            while not engine.packer.held.wait(0.001):
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    assert status == 0
+                    return False
+            # It may have come to where the engine waits, or not.
+            time.sleep(chance.choice((0, chance.uniform(0, 0.02))))
             os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
-        assert status in (0, signal.SIGKILL)
-        return status != 0
+            assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        return True
 
     def finish(self) -> Witness:
         """Go on, undisturbed."""
@@ -145,8 +148,8 @@ class Job:
         safe = max(checkpoints, default=0)
         # These are waited for before anything gets such a name.
         begun = [at for at, kind in enumerate(kinds, 1) if kind == BEGUN]
-        top = [record[:16] for record in records].index(hash_path(b"top")) + 1 if records else 0
-        cut = chance.randrange(max([safe, top, *begun]), len(records) + 1)
+        top = [at for at, one in enumerate(records, 1) if one[:16] == hash_path(b"top")][:1]
+        cut = chance.randrange(max([safe, *top, *begun]), len(records) + 1)
         if not content:
             return
         torn = chance.choice((b"", bytes(RECORD), b"1234567", bytes(3 * RECORD)))
@@ -159,7 +162,6 @@ class Job:
                 continue
             if hash_path(path) not in known and chance.random() < 0.5:
                 os.truncate(name, len(found.content) // 2)
-                self.lost += 1
 
 
 def hash_path(path: bytes) -> bytes:
@@ -205,8 +207,7 @@ def test_a_writer_that_is_killed(
     kills = 0
     for number in range(4):
         job = Job(tmp_path / str(number), tree, Options(conflicts=rule, digests=("sha256",)))
-        limit = chance.choice((0.01, 0.03, 0.06))
-        while job.run_and_kill(chance.uniform(0, limit)):
+        while job.run_and_kill(chance):
             kills += 1
             if chance.random() < 0.2:
                 break
@@ -348,13 +349,10 @@ def test_a_loss_of_power(
     """As far as a loss can be played: nothing but what a checkpoint made safe is relied on."""
     tree, wanted = undisturbed
     chance = random.Random(f"power {rule} {number}")
-    lost = 0
     for turn in range(4):
         job = Job(tmp_path / str(turn), tree, Options(conflicts=rule))
         for _ in range(chance.randrange(1, 3)):
-            job.run_and_kill(chance.uniform(0, 0.05))
+            job.run_and_kill(chance)
             job.lose_power(chance)
         check(job, job.finish(), tree, wanted)
         shutil.rmtree(job.to)
-        lost += job.lost
-    assert lost > 0

@@ -357,6 +357,25 @@ def test_what_breaks_a_rule_ends_the_stream(built: None, name: str) -> None:
     assert error.value.params["reason"]
 
 
+def test_folders_have_streams_too(built: None) -> None:
+    stream = message(Kind.STREAM, b"s") + message(Kind.DATA, b"x")
+    rest = DONE + entry(number=2) + DONE + LEAVE + finish(2)
+    for xattrs in (b"", message(Kind.XATTRS, make_xattrs({b"user.a": b"1"}))):
+        told = read_bytes(BEGIN + ENTER + xattrs + stream + stream + rest)
+        assert [event.name for event in told if event.kind == Kind.STREAM] == [b"s", b"s"]
+    for wrong in (
+        stream,
+        ENTER + DONE,
+        ENTER + stream + LEAVE,
+        ENTER + stream + message(Kind.XATTRS),
+        ENTER + entry(number=2) + DONE + stream,
+        ENTER + LEAVE + stream,
+        ENTER + message(Kind.DATA, b"x"),
+    ):
+        with pytest.raises(ExplorerError, match=PROTOCOL):
+            read_bytes(BEGIN + wrong)
+
+
 def test_only_leave_follows_an_unusable_folder(built: None) -> None:
     assert len(read_bytes(BEGIN + ENTER + LEAVE + finish(1), Mode.UNUSABLE)) == 4
     with pytest.raises(ExplorerError, match=PROTOCOL):
