@@ -108,7 +108,8 @@ def _difference(full: bytes, top: bytes, line: Line) -> str:
             return "" if os.readlink(full) == line.link else "link"  # noqa: PTH115
         if not stat.S_ISREG(found.st_mode):
             return ""
-        if found.st_size != line.written:
+        # What was done before was not written again.
+        if found.st_size != (line.size if line.outcome == "before" else line.written):
             return "size"
         for name in _STRONGEST_FIRST:
             if expected := line.digests.get(name):

@@ -131,7 +131,8 @@ class FolderCopy:
                 self._stream, self._destination, options, self, job=identity[:16], journal=journal
             )
         except ExplorerError as error:
-            if error.code not in ("copy.engine", "copy.protocol"):
+            # What was copied until then is there, and is accounted for.
+            if error.code not in ("copy.engine", "copy.protocol", "export.cancelled"):
                 raise
             self.ended = error
         except OSError as failure:
@@ -201,7 +202,8 @@ class FolderCopy:
         }
         accounts.rules = Counter({rule: number for rule, number in rules.items() if number})
         # Of a plan, what it would be.
-        accounts.written = now.size if self._job.plan else now.written + now.holes
+        done = now.written + now.holes + now.unreadable
+        accounts.written = now.size if self._job.plan else done
         accounts.holes = now.holes
         accounts.mapped = now.mapped
         accounts.owners_lost = now.owners_lost
@@ -217,7 +219,7 @@ class FolderCopy:
             outcome.rule = _RULES[Rule(told.rule)]
         there = told.result in (Result.COPIED, Result.DAMAGED, Result.DONE_BEFORE)
         outcome.target = (told.target or told.path) if there else b""
-        outcome.written = told.written + told.holes
+        outcome.written = told.written + told.holes + told.unreadable
         outcome.holes = told.holes
         if told.flags & Flag.LINKED:
             outcome.same_as = told.link

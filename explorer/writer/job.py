@@ -7,7 +7,6 @@ Opening comes first and by itself: afterwards the process confines itself to wha
 
 from __future__ import annotations
 
-import fcntl
 import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from explorer.writer.folder import FolderCopy
 from explorer.writer.manifest import ManifestWriter
 from explorer.writer.naming import PosixNames, WindowsNames
 from explorer.writer.outcomes import Accounts
-from explorer.writer.output import FileOutput, StreamOutput, write_error
+from explorer.writer.output import FileOutput, StreamOutput, lock, write_error
 from explorer.writer.steering import Steering, Teller
 from explorer.writer.tar import TarArchive
 from explorer.writer.zip import ZipArchive
@@ -118,16 +117,15 @@ class Job(Closing):
         folder = open_folder(_folder_of(path))
         self._opened.callback(os.close, folder)
         self.folders.append(folder)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags |= os.O_CLOEXEC
         try:
             name = os.path.basename(path)  # noqa: PTH119 - bytes
             journal = os.open(name, flags, 0o600, dir_fd=folder)
             self._opened.callback(os.close, journal)
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(journal, path)
             if not job.resume:
                 os.ftruncate(journal, 0)
-        except BlockingIOError:
-            raise ExportError("export.busy", path=host_path(path)) from None
         except OSError as failure:
             raise write_error(path, failure) from failure
         return journal

@@ -93,6 +93,8 @@ class ManifestWriter:
             for name in ("seen", "copied", "damaged", "failed", "done_before", "written", "holes",
                          "mapped", "owners_lost", "attributes_lost", "complete")
         }  # fmt: skip
+        if written.ended is not None:
+            accounts["ended"] = " ".join(describe(written.ended).split())
         skipped = dict(zip(written.rules, written.skipped, strict=True))
         if self._csv:
             accounts |= {f"skipped by {rule}": number for rule, number in skipped.items()}

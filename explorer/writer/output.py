@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from explorer.core.closing import Closing
@@ -146,25 +146,28 @@ class FileOutput(StreamOutput):
             raise ExportError("export.exists", path=host_path(self._path))
 
 
+def lock(descriptor: int, path: bytes) -> None:
+    """Have a file for this process alone, until it is closed; raises :exc:`ExportError`."""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ExportError("export.exists", path=host_path(path))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ExportError("export.busy", path=host_path(path)) from None
+    except OSError as failure:
+        raise write_error(path, failure) from failure
+
+
 def _open_part(folder: int, name: bytes, path: bytes) -> int:
     """An empty file that no other writer has: what a killed one left is begun anew."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(name, flags, 0o666, dir_fd=folder)
-    except OSError as failure:
-        raise write_error(path, failure) from failure
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ExportError("export.exists", path=host_path(path + PART))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ExportError("export.busy", path=host_path(path)) from None
-    except OSError as failure:
-        os.close(descriptor)
-        raise write_error(path, failure) from failure
-    except ExportError:
-        os.close(descriptor)
-        raise
+    with ExitStack() as opened:
+        try:
+            descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+            opened.callback(os.close, descriptor)
+            lock(descriptor, path)
+            os.ftruncate(descriptor, 0)
+        except OSError as failure:
+            raise write_error(path, failure) from failure
+        opened.pop_all()
     return descriptor

@@ -121,8 +121,10 @@ def written(copied: int, damaged: int, skipped: dict[str, int], failed: int) -> 
     """Accounts that add up, the sizes made of them."""
     seen = copied + damaged + failed + sum(skipped.values()) + copied
     numbers = (tuple(skipped), tuple(skipped.values()), failed, copied)
+    ended = VolumeError("some.reason") if failed else None
     return writing.Written(
-        seen, copied, damaged, *numbers, seen * 3, copied, damaged, failed, seen, seen == copied
+        *(seen, copied, damaged, *numbers, seen * 3, copied, damaged, failed, seen),
+        *(ended is None, ended),
     )
 
 

@@ -157,6 +157,10 @@ class Endless:
     def __enter__(self) -> Self:
         return self
 
+    def end(self) -> None:
+        """End it, as a killed engine does."""
+        self._to.close()
+
     def __exit__(self, *_: object) -> None:
         self.source.close()
         self._to.close()

@@ -378,15 +378,21 @@ def test_what_is_there_is_kept_unless_asked(tmp_path: Path, sink: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_an_engine_that_ends_early_leaves_nothing(tmp_path: Path) -> None:
-    for finish in (True, False):
-        with Engine([file(b"f", b"1")], finish=False) as sender:
-            if finish:
-                sender.packer.finish(-5)
-            with Writer(sender.source.fileno()) as writer:
-                end = writer.run(job(tmp_path / "a.tar", manifest=os.fsencode(tmp_path / "m")))
-                assert isinstance(end, Failed)
-        assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("finish", [True, False])
+def test_an_engine_that_ends_early_leaves_nothing(tmp_path: Path, *, finish: bool) -> None:
+    with Endless() as sender, Writer(sender.source.fileno()) as writer:
+        sender.source.close()
+        writer.send(job(tmp_path / "a.tar", manifest=os.fsencode(tmp_path / "m")), 1)
+        sender.packer.tree([folder(b"f")])
+        if finish:
+            sender.packer.finish(-5)
+        else:
+            sender.packer.flush()
+            sender.end()
+        end = writer.wait()
+    assert isinstance(end, Failed)
+    assert end.error.code == ("export.incomplete-stream" if finish else "copy.engine")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_told_before_and_after(tmp_path: Path) -> None:

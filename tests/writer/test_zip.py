@@ -105,14 +105,15 @@ def test_what_a_zip_cannot_hold_is_told(tmp_path: Path) -> None:
     writer, end = write(tree, job(tmp_path / "a.zip", special=True))
     assert isinstance(end, Written)
     assert (end.rules, end.skipped, end.attributes_lost) == (("special",), (1,), 2)
-    assert writer.failures.pop(b"/two").code == "copy.no-links"
-    assert end.copied == 1 + 65
-    codes = [error.code for error in writer.failures.values()]
-    assert set(codes) == {"copy.path-length", "copy.parent"} or set(codes) == {"copy.path-length"}
-    assert end.failed == 1 + 71 - 65 + 1
+    assert writer.failures[b"/two"].code == "copy.no-links"
+    assert {error.code for error in writer.failures.values()} == {
+        "copy.no-links", "copy.path-length", "copy.parent"
+    }  # fmt: skip
+    assert (end.copied, end.failed) == (1 + 65, 1 + 71 - 65 + 1)
     run("7z", "t", tmp_path / "a.zip")
 
 
+@pytest.mark.slow
 def test_sizes_beyond_four_gigabytes(tmp_path: Path) -> None:
     size = (4 << 30) + 5
     tree = [Node(b"vast", content=[b"first", ("hole", size - 9), b"last"]), file(b"after", b"1")]
@@ -120,15 +121,7 @@ def test_sizes_beyond_four_gigabytes(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip") as opened:
         assert opened.getinfo("vast").file_size == size
         assert opened.read("after") == b"1"
-    unpacking = subprocess.Popen(
-        ["unzip", "-p", tmp_path / "a.zip", "vast"], stdout=subprocess.PIPE
-    )
-    assert unpacking.stdout is not None
-    count, last = 0, b""
-    while piece := unpacking.stdout.read(1 << 20):
-        count += len(piece)
-        last = piece
-    assert (unpacking.wait(), count, last[-4:]) == (0, size, b"last")
+    run("7z", "t", tmp_path / "a.zip")
 
 
 def test_to_a_pipe(tmp_path: Path) -> None:
