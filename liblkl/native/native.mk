@@ -1,15 +1,15 @@
-#SPDX - FileCopyrightText : LKL Explorer contributors
-#SPDX - License - Identifier : GPL - 2.0 - or -later
+# SPDX-FileCopyrightText: LKL Explorer contributors
+# SPDX-License-Identifier: GPL-2.0-or-later
 #
-#The C code that needs no kernel : liblklnative.so, and its tests.Included by
-#liblkl / Makefile, or used alone, in the folder liblkl:
+# The C code that needs no kernel: liblklnative.so, and its tests.  Included by
+# liblkl/Makefile, or used alone, in the folder liblkl:
 #
-#make - f native / native.mk native
+#	make -f native/native.mk native
 #
-#BUILD folder of all results
+# BUILD         folder of all results
 #
-#native liblklnative.so
-#native - tests its tests : native / tests/*.c
+# native        liblklnative.so
+# native-tests  its tests: native/tests/*.c
 # native-asan   the same, with address and undefined-behaviour sanitizers
 
 BUILD ?= ../build
