@@ -106,7 +106,9 @@ def test_an_engine_that_falls_without_a_word_is_noticed(
     # The one with the kernel is the last, whoever started it.
     os.kill([*descendants(visitor.engine.process.pid)][whom], sent)
     visitor.run(whole(bases, tmp_path), View.AUTO)
-    assert (outcome.end, outcome.why, outcome.failed) == (End.WRONG, f"open: signal {sent}", True)
+    # What had been started may have answered once more.
+    assert (outcome.end, outcome.failed) == (End.WRONG, True)
+    assert outcome.why.endswith(f": signal {sent}")
 
 
 @pytest.mark.slow
