@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from explorer.api.source import Source
+    from explorer.core.errors import ExplorerError
 
-__all__ = ["Source"]
+__all__ = ["ExplorerError", "Source"]
 __version__ = "0.1.0"
 
 
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> object:
         from explorer.api.source import Source
 
         return Source
+    if name == "ExplorerError":
+        from explorer.core.errors import ExplorerError
+
+        return ExplorerError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -125,6 +125,8 @@ class Connection(Closing):
         self.inbox = inbox
         self.loss: EngineLost | None = None
         """Why the process can be asked nothing more."""
+        self.missing: tuple[str, ...] = ()
+        """Parts of its confinement that this host lacks; known once it has answered anything."""
         self._reader = FrameReader()
         self._log = bytearray()
         self._numbers = count(1)
@@ -249,6 +251,7 @@ class Connection(Closing):
         if frame.request == 0 and isinstance(message, Ready):
             if message.version != __version__:
                 raise RecordError("record.frame", reason=f"a process of version {message.version}")
+            self.missing = message.missing
             return
         pending = self._pending.get(frame.request)
         if pending is None:

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explorer.api.connection import Connection, Inbox
+from explorer.api.copying import copy
 from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import VolumeError
@@ -16,7 +17,16 @@ from explorer.core.selection import select_volume
 from explorer.core.views import View
 from explorer.core.volume import OPENED
 from explorer.host.handover import Giver
-from explorer.host.processes import own_command
+from explorer.host.processes import may_keep_owners, own_command
+from explorer.wire.evidence import (
+    FindEntries,
+    HashSource,
+    ReadInventory,
+    ReadTimeline,
+    SearchContents,
+    SourceDigest,
+    WalkFailed,
+)
 from explorer.wire.messages import (
     RANGE_LIMIT,
     Counters,
@@ -26,6 +36,7 @@ from explorer.wire.messages import (
     ListDirectory,
     OpenSource,
     OpenVolume,
+    Pack,
     RangeRead,
     ReadCounters,
     ReadEntry,
@@ -39,14 +50,19 @@ from explorer.wire.messages import (
     VolumesFound,
     XattrsRead,
 )
+from explorer.wire.writing import Write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from explorer.api.copying import Ask, Copied, TellFailure, TellProgress
+    from explorer.core.errors import ExplorerError
     from explorer.core.volume import Volume as VolumeFacts
 
     HostPath = str | bytes | os.PathLike[str]
     PathInside = str | bytes
+    TellHashing = Callable[[int, int], None] | None
+    TellFailed = Callable[[bytes, ExplorerError], None] | None
 
 
 class Source(Closing):
@@ -134,6 +150,23 @@ class Source(Closing):
         """
         name = None if wanted is None else str(wanted)
         return Volume(self, select_volume(os.fsdecode(self.paths[0]), self._facts, name))
+
+    def hash(
+        self, *algorithms: str, stored: bool = True, disk: bool = True, progress: TellHashing = None
+    ) -> list[SourceDigest]:
+        """Digests of what the source is ``stored`` in, and of the ``disk`` in it.
+
+        Each says which bytes it is of; ``algorithms`` are ``md5``, ``sha1``, ``sha256`` (if none is
+        given) and ``blake2b``. ``progress`` is given bytes done and in all.
+        """
+        found: list[SourceDigest] = []
+        request = HashSource(algorithms or ("sha256",), stored, disk)
+        for part in self._engine.stream(request):
+            if isinstance(part, SourceDigest):
+                found.append(part)
+            elif progress is not None:
+                progress(part.done, part.total)
+        return found
 
     def counters(self) -> Counters:
         """What was read so far, and that nothing was written."""
@@ -240,6 +273,169 @@ class Volume:
                 return
             offset += wanted
             length = None if length is None else length - wanted
+
+    # ---- All of a tree. What could not be read of it is given to ``failed``; without that, it is
+    # raised when all the rest was told.
+
+    def find(
+        self,
+        path: PathInside = "/",
+        *,
+        failed: TellFailed = None,
+        **criteria: Any,  # noqa: ANN401
+    ) -> Iterator[tuple[bytes, Entry]]:
+        """Entries at and below a path, by the criteria of :class:`FindEntries`, as they are met."""
+        request = FindEntries(self.facts.number, encode_path(path), **criteria)
+        for part in self._walk(request, failed):
+            yield from zip(part.paths, part.entries, strict=True)
+
+    def grep(
+        self,
+        path: PathInside = "/",
+        *,
+        failed: TellFailed = None,
+        **criteria: Any,  # noqa: ANN401
+    ) -> Iterator[Match]:
+        """Places in files at and below a path, by the criteria of :class:`SearchContents`."""
+        request = SearchContents(self.facts.number, encode_path(path), **criteria)
+        for part in self._walk(request, failed):
+            yield from (
+                Match(part.path, *one)
+                for one in zip(
+                    part.offsets, part.lengths, part.encodings, part.contexts(), strict=True
+                )
+            )
+
+    def timeline(
+        self, path: PathInside = "/", form: str = "body", *, failed: TellFailed = None
+    ) -> Iterator[bytes]:
+        """Pieces of a timeline: as ``body`` file of the Sleuth Kit, ``csv`` or ``json`` lines."""
+        request = ReadTimeline(self.facts.number, encode_path(path), form)
+        for part in self._walk(request, failed):
+            yield part.payload
+
+    def inventory(
+        self,
+        path: PathInside = "/",
+        form: str = "json",
+        *,
+        algorithms: Sequence[str] = (),
+        failed: TellFailed = None,
+    ) -> Iterator[bytes]:
+        """Pieces of a list of all that is known of each entry, as ``csv`` or ``json`` lines.
+
+        ``algorithms`` are those of digests of the files' contents.
+        """
+        request = ReadInventory(self.facts.number, encode_path(path), form, tuple(algorithms))
+        for part in self._walk(request, failed):
+            yield part.payload
+
+    def _walk(
+        self,
+        request: ReadTimeline | ReadInventory | FindEntries | SearchContents,
+        failed: TellFailed,
+    ) -> Iterator[Any]:
+        first: ExplorerError | None = None
+        for part in self.source.engine.stream(request):
+            if not isinstance(part, WalkFailed):
+                yield part
+            elif failed is not None:
+                failed(part.path, part.error)
+            else:
+                first = first or part.error
+        if first is not None:
+            raise first
+
+    # ---- Copies
+
+    def copy(
+        self,
+        paths: Sequence[PathInside],
+        destination: HostPath,
+        *,
+        follow: bool = False,
+        holes: bool = False,
+        ask: Ask | None = None,
+        progress: TellProgress | None = None,
+        failed: TellFailure | None = None,
+        **choices: Any,  # noqa: ANN401
+    ) -> Copied:
+        """Copy entries, with all below them, into a folder of the host that exists.
+
+        ``/`` stands for all that is in it. ``follow`` copies what links to files lead to; ``holes``
+        leaves a hole where a file cannot be read, instead of leaving it out. ``choices`` are those
+        of :class:`Write`: ``conflicts``, ``symlinks``, ``names``, ``special``, ``digests``,
+        ``manifest``, ``journal``, ``resume``, ``plan``. What could not be copied is in the result.
+        """
+        write = Write(
+            sink="folder",
+            destination=os.fsencode(destination),
+            owner=may_keep_owners(),
+            **{"conflicts": "skip", **choices},
+        )
+        return self._copy(paths, write, follow, holes, ask, progress, failed)
+
+    def archive(
+        self,
+        paths: Sequence[PathInside],
+        file: HostPath,
+        kind: str = "tar",
+        *,
+        follow: bool = False,
+        holes: bool = False,
+        progress: TellProgress | None = None,
+        failed: TellFailure | None = None,
+        **choices: Any,  # noqa: ANN401
+    ) -> Copied:
+        """Write entries, with all below them, to an archive: ``tar`` (pax) or ``zip``.
+
+        ``choices`` as of :meth:`copy`, as far as they are of use for an archive.
+        """
+        write = Write(
+            sink=kind,
+            destination=os.fsencode(file),
+            special=True,
+            owner=True,
+            **{"conflicts": "skip", **choices},
+        )
+        return self._copy(paths, write, follow, holes, None, progress, failed)
+
+    def _copy(
+        self,
+        paths: Sequence[PathInside],
+        write: Write,
+        follow: bool,
+        holes: bool,
+        ask: Ask | None,
+        progress: TellProgress | None,
+        failed: TellFailure | None,
+    ) -> Copied:
+        pack = Pack(
+            volume=self.facts.number,
+            paths=tuple(map(encode_path, paths)),
+            name=None,
+            contents=False,
+            follow=follow,
+            every_link=write.sink == "zip",
+            holes=holes,
+            extents=True,
+            plan=write.plan,
+        )
+        return copy(self.source, pack, write, ask=ask, progress=progress, failed=failed)
+
+
+class Match(NamedTuple):
+    """A place in a file where something was found."""
+
+    path: bytes
+    offset: int
+    """Bytes from the file's start."""
+    length: int
+    """Bytes."""
+    encoding: str
+    """Of a text; empty for bytes and patterns."""
+    context: tuple[bytes, bytes, bytes]
+    """What is before it, itself, what is after it; the first of each."""
 
 
 def encode_path(path: PathInside) -> bytes:

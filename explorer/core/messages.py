@@ -52,6 +52,7 @@ TEXTS: dict[str, str] = {
         "{path}: has several volumes; choose one with --volume N, label or UUID:\n{list}"
     ),
     "volume.missing": "{path}: no volume {wanted}; there are:\n{list}",
+    "volume.no-link": "{path}: not a link, or one that cannot be read",
     "volume.ambiguous": "{path}: {wanted} names several volumes; choose by number:\n{list}",
     "volume.marked": "{volume}: is not opened again by itself, after this: {reason}",
     "volume.unknown": "{volume}: no file system was recognised on it",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -255,10 +256,11 @@ def measure_latency(bench: Bench) -> None:
 
 
 def measure_copying(bench: Bench) -> None:
-    """Many small files, to a file system of the host."""
+    """Many small files, and a large one, to a file system of the host."""
     folder = choose_target(bench.images)
     try:
         copy_files(bench, folder)
+        copy_data(bench, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -269,19 +271,26 @@ def copy_files(bench: Bench, folder: Path) -> None:
     contestants = [
         Contestant("lkl-explorer cp -r", (EXPLORER, "cp", "-r", image, "/files", folder), folder),
         Contestant("7z x", ("7z", "x", "-y", f"-o{folder}", image, "files"), folder),
+        Contestant("tsk_recover -a", ("tsk_recover", "-a", image, folder), folder),
         Contestant(
             "debugfs rdump", ("/usr/sbin/debugfs", "-R", f"rdump /files {folder}", image), folder
         ),
+        Contestant("host cp -a", ("cp", "-a", bench.images.small_tree / "files", folder), folder),
     ]
+    losses = []
     for contestant in contestants:
         run(contestant, Runs())
         if tree_hash(folder / "files") != bench.images.small_hash:
             raise BenchError(f"{contestant.name} did not copy all files")
+        lost = lost_on_the_way(bench.images.small_tree / "files", folder / "files")
+        losses.append(f"{contestant.name}: {lost}")
     results = bench.compare(
         "copy",
         f"copy {files} files, {bench.images.small_bytes // MIB} MiB, to {folder.parent}",
         contestants,
     )
+    bench.record["copy losses"] = losses
+    bench.rows.append(Row("  lost on the way", losses[0].partition(": ")[2], losses[1:]))
     rate = files / median(results[contestants[0].name].wall)
     bench.rows.append(Row("  of the whole program", f"{rate:,.0f} files/s"))
     figures = bench.in_process("open", ("open", bench.images.small, "ext4", "files/folder-0000"))
@@ -344,6 +353,38 @@ def search_files(bench: Bench, folder: Path) -> None:
 def printed_by(contestant: Contestant) -> bytes:
     """What a program prints."""
     return subprocess.run(contestant.argv, capture_output=True, check=True).stdout
+
+
+def lost_on_the_way(tree: Path, copy: Path) -> str:
+    """What of a tree's files a copy has not: times, modes, attributes, hard links."""
+    lost = dict.fromkeys(("times", "modes", "attributes", "links"), 0)
+    for path in tree.rglob("*"):
+        ours, theirs = path.lstat(), (copy / path.relative_to(tree)).lstat()
+        if path.is_file():
+            lost["times"] += ours.st_mtime != theirs.st_mtime
+            lost["modes"] += ours.st_mode != theirs.st_mode
+            lost["links"] += ours.st_nlink != theirs.st_nlink
+            lost["attributes"] += os.listxattr(path) != os.listxattr(copy / path.relative_to(tree))
+    return ", ".join(f"{number} {what}" for what, number in lost.items() if number) or "nothing"
+
+
+def copy_data(bench: Bench, folder: Path) -> None:
+    """Copies one large file to a folder."""
+    image, size = bench.images.data, bench.sizes.data
+    contestants = [
+        Contestant("lkl-explorer cp", (EXPLORER, "cp", image, "/data", folder), folder),
+        Contestant("7z x", ("7z", "x", "-y", f"-o{folder}", image, "data"), folder),
+        Contestant(
+            "debugfs dump", ("/usr/sbin/debugfs", "-R", f"dump /data {folder}/data", image), folder
+        ),
+        Contestant("host cp", ("cp", bench.images.data_file, folder), folder),
+    ]
+    for contestant in contestants:
+        run(contestant, Runs())
+        with (folder / "data").open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != bench.images.data_hash:
+                raise BenchError(f"{contestant.name} copied other bytes")
+    bench.compare("copy large", f"copy a file of {size // MIB} MiB", contestants)
 
 
 def measure_formats(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The images that are measured: computed from fixed seeds, kept in build/bench.
 
-All of them together, with those of formats.py, stay below 5 GB. They are made again when their
+All of them together, with those of formats.py, stay below 6 GB. They are made again when their
 recipe changes.
 """
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEED = 20260101
-RECIPE = 1
+RECIPE = 2
 """Raised with every change of what the images hold."""
 
 FILES_PER_FOLDER = 100
+MARKED_STEP = 50
+"""Of so many small files one has what simple readers lose."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Sizes:
     """Bytes of the disk that is stored in every format."""
 
 
-FULL = Sizes("full", 1024 * MIB, 100_000, 20_000, 256 * MIB)
-QUICK = Sizes("quick", 128 * MIB, 10_000, 2_000, 64 * MIB)
+FULL = Sizes("full", 1024 * MIB, 100_000, 80_000, 256 * MIB)
+QUICK = Sizes("quick", 128 * MIB, 10_000, 4_000, 64 * MIB)
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,16 @@ class Images:
 
     data: Path
     """ext4 with the file "data"."""
+    data_file: Path
+    """That file, on the host."""
     data_hash: str
     """SHA-256 of it."""
     many: Path
     """ext4 with the folder "many"."""
     small: Path
     """ext4 with the folder "files"."""
+    small_tree: Path
+    """What it was made of, on the host."""
     small_hash: str
     """:func:`tree_hash` of it."""
     small_bytes: int
@@ -82,9 +88,11 @@ def make_images(folder: Path, sizes: Sizes, micro: tuple[str | Path, ...]) -> Im
     small_hash, small_bytes = (folder / "small.facts").read_text().split()
     return Images(
         folder / "data.img",
+        folder / "data.tree" / "data",
         (folder / "data.facts").read_text(),
         folder / "many.img",
         folder / "small.img",
+        folder / "small.tree",
         small_hash,
         int(small_bytes),
         folder / "xfs.img",
@@ -94,7 +102,7 @@ def make_images(folder: Path, sizes: Sizes, micro: tuple[str | Path, ...]) -> Im
 
 def make_data(folder: Path, sizes: Sizes) -> None:
     """One large file of random bytes."""
-    tree = folder / "tree"
+    tree = folder / "data.tree"
     tree.mkdir()
     generator = random.Random(SEED)
     total = hashlib.sha256()
@@ -105,7 +113,6 @@ def make_data(folder: Path, sizes: Sizes) -> None:
             file.write(piece)
     make_ext4(folder / "data.img", sizes.data + sizes.data // 16 + 64 * MIB, tree)
     (folder / "data.facts").write_text(total.hexdigest())
-    shutil.rmtree(tree)
 
 
 def make_many(folder: Path, sizes: Sizes, micro: tuple[str | Path, ...]) -> None:
@@ -117,20 +124,26 @@ def make_many(folder: Path, sizes: Sizes, micro: tuple[str | Path, ...]) -> None
 
 
 def make_small(folder: Path, sizes: Sizes) -> None:
-    """Many small files, of 1 to 16 KiB."""
-    tree = folder / "tree"
+    """Many small files, of 1 to 8 KiB; some with a mode, an attribute, a second name."""
+    tree = folder / "small.tree"
     generator = random.Random(SEED)
     count = 0
     for number in range(sizes.files):
         place = tree / "files" / f"folder-{number // FILES_PER_FOLDER:04}"
         place.mkdir(parents=True, exist_ok=True)
-        content = generator.randbytes(generator.randrange(1024, 16 * 1024))
-        (place / f"file-{number:06}.bin").write_bytes(content)
+        content = generator.randbytes(generator.randrange(1024, 8 * 1024))
+        path = place / f"file-{number:06}.bin"
+        path.write_bytes(content)
         count += len(content)
+        if number % MARKED_STEP == 0:
+            path.chmod(0o640)
+            os.setxattr(path, "user.bench", b"marked")
+            path.with_suffix(".link").hardlink_to(path)
+        # Whole seconds, as mke2fs writes them.
+        os.utime(path, (SEED, SEED + number))
     facts = f"{tree_hash(tree / 'files')} {count}"
     make_ext4(folder / "small.img", count * 3 // 2 + 64 * MIB, tree, inodes=sizes.files * 2)
     (folder / "small.facts").write_text(facts)
-    shutil.rmtree(tree)
 
 
 def make_empty(folder: Path) -> None:
