@@ -12,6 +12,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from explorer.core.errors import RecordError
+from explorer.core.names import is_entry_name
+from explorer.evidence.report import CopiedFile, CopyRecord
 from explorer.native.digests import ALGORITHMS, Digests
 from explorer.writer.manifest import VERSION
 
@@ -33,6 +35,7 @@ class Line(NamedTuple):
     written: int
     link: bytes
     same_as: bytes
+    error: str
     digests: dict[str, str]
 
 
@@ -44,17 +47,53 @@ class Problem(NamedTuple):
     """``missing``, ``type``, ``size``, ``link``, ``extra``, ``unreadable``, or a digest's name."""
 
 
+class Manifest(NamedTuple):
+    """A whole manifest."""
+
+    head: dict[str, str]
+    """Program, source, volume, sink and so on."""
+    lines: list[Line]
+    accounts: dict[str, str]
+    """Empty: the copy did not come to its end."""
+
+
 def read_manifest(path: Path) -> Iterator[Line]:
     """The entries of a manifest; raises :exc:`RecordError` for what is none, :exc:`OSError`."""
-    with path.open(encoding="utf-8", newline="") as text:
-        first = text.readline()
-        lines: Iterable[str] = chain([first], text)
-        rows = _csv_rows(lines) if first.startswith("#") else _json_rows(lines)
-        try:
-            for row in rows:
-                yield _line_of(row)
-        except (ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RecordError("record.manifest", reason=str(error)) from error
+    for _name, line in _read_lines(path):
+        if isinstance(line, Line):
+            yield line
+
+
+def read_whole(path: Path) -> Manifest:
+    """All that a manifest tells; raises as :func:`read_manifest`."""
+    found = Manifest({}, [], {})
+    for name, line in _read_lines(path):
+        if isinstance(line, Line):
+            found.lines.append(line)
+        else:
+            (found.accounts if name == "seen" or found.accounts else found.head)[name] = line
+    return found
+
+
+def record_copy(path: Path, destination: bytes) -> CopyRecord:
+    """What a session's report tells of a copy by its manifest; raises as :func:`read_manifest`."""
+    manifest = read_whole(path)
+    accounts = manifest.accounts
+    return CopyRecord(
+        volume=manifest.head.get("volume", ""),
+        destination=destination,
+        sink=manifest.head.get("sink", ""),
+        accounts={name: int(value) for name, value in accounts.items() if value.isdecimal()},
+        complete=accounts.get("complete") == "true",
+        files=tuple(
+            CopiedFile(
+                *(line.path, line.target, line.type, line.outcome, line.size),
+                {name: bytes.fromhex(digest) for name, digest in line.digests.items()},
+                line.error,
+            )
+            for line in manifest.lines
+        ),
+    )
 
 
 def check_manifest(folder: Path, manifest: Path) -> Iterator[Problem]:
@@ -133,19 +172,51 @@ def _digest(full: bytes, name: str) -> str:
         return digests.read()[name].hex()
 
 
-def _csv_rows(lines: Iterable[str]) -> Iterator[dict[str, str]]:
-    # A quoted field may hold a line break, but none begins a line: names are shown on one line.
-    return iter(csv.DictReader(line for line in lines if not line.startswith("#")))
+def _read_lines(path: Path) -> Iterator[tuple[str, str | Line]]:
+    """Entries, and fields of the head and of the accounts, by name, in the file's order."""
+    try:
+        with path.open(encoding="utf-8", newline="") as text:
+            first = text.readline()
+            lines = chain([first], text)
+            yield from _csv_lines(lines) if first.startswith("#") else _json_lines(lines)
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise RecordError("record.manifest", reason=str(error)) from error
 
 
-def _json_rows(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _csv_lines(lines: Iterable[str]) -> Iterator[tuple[str, str | Line]]:
+    columns: list[str] | None = None
+    # A quoted field may hold a line break, but here none does: names are shown on one line.
+    for line in lines:
+        if line.startswith("# "):
+            name, _, value = line[2:].rstrip("\n").partition(": ")
+            if name == "manifest" and value != str(VERSION):
+                raise ValueError("not a manifest of this version")
+            yield name, value
+            continue
+        (row,) = csv.reader([line])
+        if columns is None:
+            columns = row
+        else:
+            yield "", _line_of(dict(zip(columns, row, strict=True)))
+
+
+def _json_lines(lines: Iterable[str]) -> Iterator[tuple[str, str | Line]]:
     for number, line in enumerate(lines):
         row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("not an object")
         if not number:
             if row.get("manifest") != VERSION:
                 raise ValueError("not a manifest of this version")
-        elif "accounts" not in row:
-            yield row
+            yield from ((name, str(value)) for name, value in row.items())
+        elif "accounts" in row:
+            accounts = row["accounts"]
+            skipped = accounts.pop("skipped")
+            accounts |= {f"skipped by {rule}": count for rule, count in skipped.items()}
+            for name, value in accounts.items():
+                yield name, str(value).lower() if isinstance(value, bool) else str(value)
+        else:
+            yield "", _line_of(row)
 
 
 def _line_of(row: Mapping[str, Any]) -> Line:
@@ -154,8 +225,13 @@ def _line_of(row: Mapping[str, Any]) -> Line:
             return bytes.fromhex(given)
         return str(row.get(key) or "").encode()
 
+    target, same_as = name("target"), name("same_as")
+    for place in filter(None, (target, same_as)):
+        if not all(map(is_entry_name, place.split(b"/"))):
+            raise ValueError("a target beside the destination")
     return Line(
-        *(name("path"), name("target"), row["type"], row["outcome"]),
-        *(int(row.get("size") or 0), int(row.get("written") or 0), name("link"), name("same_as")),
+        *(name("path"), target, row["type"], row["outcome"]),
+        *(int(row.get("size") or 0), int(row.get("written") or 0), name("link"), same_as),
+        str(row.get("error") or ""),
         {key: row[key] for key in ALGORITHMS if row.get(key)},
     )
