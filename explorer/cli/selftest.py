@@ -2,18 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """``self-test``: whether this installation works, and with which kernel.
 
-Boots, opens the sample disk, copies every volume of it, and compares the copy with what the kernel
-lists and reads, entry by entry; one file is compared with bytes that are known beforehand.
+An engine opens the sample disk, a writer copies every volume of it, and the copy is compared with
+what the engine lists and reads, entry by entry; one file is compared with bytes that are known
+beforehand.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.api.copying import copy
+from explorer.api.source import Source
 from explorer.cli import codes
 from explorer.cli.commands import join
 from explorer.cli.output import print_error, print_json
@@ -21,21 +23,24 @@ from explorer.core.entries import FileType
 from explorer.core.errors import ExplorerError
 from explorer.core.messages import describe
 from explorer.core.names import show_name
-from explorer.images.registry import open_image
-from explorer.kernel import Kernel
-from explorer.native.locate import find_sample
-from explorer.volumes import Stack
+from explorer.native.digests import Digests
+from explorer.native.locate import find_build, find_sample
+from explorer.wire.messages import Pack
+from explorer.wire.writing import Write
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterable, Iterator
 
+    from explorer.api.copying import Copied
+    from explorer.api.source import Volume
     from explorer.core.entries import Entry
-    from explorer.kernel import ExportFailure, Mount
 
 
 # resources/sample/make.py writes it into the first volume.
 _KNOWN_PATH = b"/Data/All bytes.bin"
 _KNOWN_CONTENT = bytes(range(256)) * 16
+_PIECE = 1 << 20
 
 
 def self_test(arguments: Namespace) -> int:
@@ -43,14 +48,7 @@ def self_test(arguments: Namespace) -> int:
     report: dict[str, Any] = {}
     problems: list[str] = []
     try:
-        with Kernel() as kernel:
-            report["kernel"] = {
-                "image": str(kernel.image),
-                "sha256": kernel.image_sha256,
-                "release": kernel.release,
-                "boot_ms": round(kernel.boot_ns / 1e6, 3),
-            }
-            report["sample"] = _check_sample(kernel, problems)
+        _check(report, problems)
     except ExplorerError as error:
         problems.append(describe(error))
     report |= {"ok": not problems, "problems": problems}
@@ -66,6 +64,9 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"kernel  Linux {kernel['release']}, booted in {kernel['boot_ms']} ms")
         print(f"        {kernel['image']}")
         print(f"        SHA-256 {kernel['sha256']}")
+    if engine := report.get("engine"):
+        missing = ", ".join(engine["missing"])
+        print(f"engine  confined, without {missing}" if missing else "engine  confined")
     if sample := report.get("sample"):
         print(f"sample  {sample['path']}")
         for volume in sample["volumes"]:
@@ -78,88 +79,119 @@ def _print_report(report: dict[str, Any]) -> None:
     print("self-test", "passed" if report["ok"] else "FAILED")
 
 
-def _check_sample(kernel: Kernel, problems: list[str]) -> dict[str, Any]:
+def _check(report: dict[str, Any], problems: list[str]) -> None:
+    image = find_build().image
     sample = find_sample()
-    checked = []
-    with open_image(sample) as image, Stack(kernel, [image]) as stack:
-        mountable = [volume for volume in stack.volumes() if volume.mountable]
-        for number, volume in enumerate(mountable):
-            with stack.mount(volume) as mounted:
-                found = _check_volume(mounted.mount, problems)
-                if number == 0:
-                    _check_known(mounted.mount, problems)
-            checked.append({"number": volume.number, "content": volume.content, **found})
-    if not checked:
-        problems.append(f"{sample}: no volumes")
-    return {"path": str(sample), "volumes": checked}
+    with Source(sample) as source:
+        report["kernel"] = {
+            "image": str(image),
+            "sha256": _digest(_iter_file(image)).hex(),
+            "release": source.opened.kernel,
+            "boot_ms": round(source.opened.boot_ns / 1e6, 3),
+        }
+        report["engine"] = {"missing": list(source.engine.missing)}
+        checked: list[dict[str, Any]] = []
+        report["sample"] = {"path": str(sample), "volumes": checked}
+        for volume in source.volumes:
+            if not volume.facts.mountable:
+                continue
+            if not checked and volume.read(_KNOWN_PATH) != _KNOWN_CONTENT:
+                problems.append(f"{show_name(_KNOWN_PATH)}: wrong content")
+            checked.append(
+                {
+                    "number": volume.facts.number,
+                    "content": volume.facts.content,
+                    **_check_volume(volume, problems),
+                }
+            )
+        if not checked:
+            problems.append(f"{sample}: no volumes")
+        if source.counters().written_bytes:
+            problems.append(f"{sample}: was written to")
 
 
-def _check_known(mount: Mount, problems: list[str]) -> None:
-    with mount.open_file(_KNOWN_PATH) as file:
-        if file.read_at(0, file.size) != _KNOWN_CONTENT:
-            problems.append(f"{show_name(_KNOWN_PATH)}: wrong content")
-
-
-def _check_volume(mount: Mount, problems: list[str]) -> dict[str, int]:
+def _check_volume(volume: Volume, problems: list[str]) -> dict[str, int]:
     """Copy a volume and compare the copy; returns what there was."""
-
-    def failed(failure: ExportFailure) -> None:
-        problems.append(f"{show_name(failure.path)}: {failure.operation}: {failure.reason}")
-
     with tempfile.TemporaryDirectory(prefix="lkl-explorer-") as name:
-        copy = Path(name)
-        folder = os.open(copy, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            with mount.open_directory() as root:
-                result = root.export(b".", folder, b".", contents=True, failed=failed)
-        finally:
-            os.close(folder)
+        folder = Path(name)
+        copied = _copy(volume, folder)
+        problems += [
+            f"{show_name(failure.path)}: {describe(failure.error)}" for failure in copied.failures
+        ]
         listed = 0
-        paths = {0: b"/"}
-        with mount.open_directory() as root, root.walk() as walk:
-            for entry in walk:
-                path = paths.get(entry.directory, b"/") if entry.name else b""
-                path = join(path, entry.name)
-                if entry.number:
-                    paths[entry.number] = path
-                listed += 1
-                problems += _differences(mount, entry, path, copy / os.fsdecode(path[1:]))
+        for path, entry in _walk(volume):
+            listed += 1
+            problems += _differences(volume, entry, path, folder / os.fsdecode(path[1:]))
+    if copied.lost is not None:
+        problems.append(f"volume {volume.facts.number}: {describe(copied.lost)}")
     # The copy counts the root as an entry, the listing does not.
-    if result.entries != listed + 1:
-        problems.append(f"{listed} entries listed, {result.entries - 1} copied")
-    return {"entries": listed, "bytes": result.bytes}
+    if copied.written.seen != listed + 1:
+        problems.append(f"{listed} entries listed, {copied.written.seen - 1} copied")
+    return {"entries": listed, "bytes": copied.written.written}
 
 
-def _differences(mount: Mount, entry: Entry, path: bytes, copy: Path) -> list[str]:
+def _copy(volume: Volume, folder: Path) -> Copied:
+    pack = Pack(
+        volume=volume.facts.number,
+        paths=(b"/",),
+        name=None,
+        contents=True,
+        follow=False,
+        every_link=False,
+        holes=False,
+        extents=True,
+        plan=False,
+    )
+    write = Write(sink="folder", destination=bytes(folder), conflicts="skip")
+    return copy(volume.source, pack, write)
+
+
+def _walk(volume: Volume) -> Iterator[tuple[bytes, Entry]]:
+    """All entries of a volume, with their paths."""
+    waiting = [b"/"]
+    while waiting:
+        folder = waiting.pop()
+        for entry in volume.list(folder):
+            path = join(folder, entry.name)
+            yield path, entry
+            if entry.is_directory:
+                waiting.append(path)
+
+
+def _differences(volume: Volume, entry: Entry, path: bytes, copied: Path) -> list[str]:
     shown = show_name(path)
     if entry.error:
         return [f"{shown}: cannot be read"]
-    if not os.path.lexists(copy):
+    if not os.path.lexists(copied):
         return [f"{shown}: was not copied"]
-    found = copy.lstat()
+    found = copied.lstat()
     wrong = []
     if found.st_mode >> 12 != entry.type:
         return [f"{shown}: another type"]
     if found.st_mtime_ns != entry.modify_ns:
         wrong.append(f"{shown}: another time")
     if entry.type == FileType.LINK:
-        if os.fsencode(copy.readlink()) != mount.read_link(path):
+        if os.fsencode(copied.readlink()) != volume.read_link(path):
             wrong.append(f"{shown}: another target")
     elif (found.st_mode ^ entry.mode) & 0o777:
         wrong.append(f"{shown}: another mode")
     if entry.is_file:
         if found.st_size != entry.size:
             wrong.append(f"{shown}: another size")
-        elif _hash_copy(copy) != _hash_original(mount, path):
+        elif _digest(_iter_file(copied)) != _digest(volume.iter_read(path)):
             wrong.append(f"{shown}: another content")
     return wrong
 
 
-def _hash_copy(path: Path) -> bytes:
+def _iter_file(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        while piece := file.read(_PIECE):
+            yield piece
 
 
-def _hash_original(mount: Mount, path: bytes) -> bytes:
-    with mount.open_file(path) as file:
-        return file.sha256()
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    """The SHA-256 of all of them."""
+    with Digests(("sha256",)) as digests:
+        for piece in pieces:
+            digests.update(piece)
+        return digests.read()["sha256"]

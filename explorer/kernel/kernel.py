@@ -7,7 +7,6 @@ from __future__ import annotations
 import struct
 import threading
 from contextlib import suppress
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -38,7 +37,6 @@ from explorer.kernel.devices import LAST_MESSAGES, BlockDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from typing import Self
 
     import cffi
@@ -215,20 +213,6 @@ class Kernel(Closing):
     def boot_ns(self) -> int:
         """Nanoseconds that booting took; 0 before."""
         return self._binding.library.lkl_boot_time(self.pointer)
-
-    @property
-    def image(self) -> Path:
-        """The kernel image's file."""
-        return self._binding.build.image
-
-    @cached_property
-    def image_sha256(self) -> str:
-        """The kernel image's SHA-256, in hexadecimal."""
-        # It loads OpenSSL, for which a listing shall not wait.
-        import hashlib
-
-        with self.image.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     # ---- Log and errors ------------------------------------------------------------------
 

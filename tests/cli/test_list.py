@@ -17,6 +17,7 @@ from explorer.__main__ import COMMANDS, is_image
 from explorer.cli.arguments import make_parser
 from explorer.core.names import show_name
 from explorer.core.times import iso_time, short_time
+from explorer.native.locate import find_build, find_native
 from tests.cli.conftest import ROOT
 from tests.trees import LONGEST_NAME, make_empty, noise, run_tool
 from tests.trees import ROOT as IS_ROOT
@@ -252,7 +253,28 @@ def test_the_self_test_passes(run: Run, sample: Path, unchanged: Callable[[Path]
     assert report["kernel"]["boot_ms"] > 0
     assert [one["content"] for one in report["sample"]["volumes"]] == ["ext4", "btrfs"]
     assert all(one["entries"] > 50 for one in report["sample"]["volumes"])
-    assert run("self-test").lines[-1] == "self-test passed"
+    text = run("self-test").lines
+    assert text[-1] == "self-test passed"
+    confined = "engine  confined"
+    missing = ", ".join(report["engine"]["missing"])
+    assert (f"{confined}, without {missing}" if missing else confined) in text
+
+
+def test_the_self_test_fails_when_a_byte_is_wrong(
+    run: Run, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = find_build()
+    for path in (build.library, build.image, find_native()[0]):
+        (tmp_path / path.name).symlink_to(path)
+    content = bytearray(sample.read_bytes())
+    known = content.index(bytes(range(256)) * 16)
+    content[known + 1000] ^= 1
+    (tmp_path / sample.name).write_bytes(content)
+    monkeypatch.setenv("LKL_BUILD", str(tmp_path))
+    found = run("self-test")
+    assert found.code != 0
+    assert found.lines[-1] == "self-test FAILED"
+    assert found.errors == "lkl-explorer: /Data/All bytes.bin: wrong content\n"
 
 
 def test_help_lists_exit_codes(run: Run) -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from typing import TYPE_CHECKING, Any
@@ -80,8 +79,6 @@ def test_a_kernel_boots_and_tells_of_itself(built: None) -> None:
         assert kernel.boot_ns > 0
         assert kernel.release.startswith("6.12")
         assert kernel.release in kernel.log()
-        with kernel.image.open("rb") as file:
-            assert kernel.image_sha256 == hashlib.file_digest(file, "sha256").hexdigest()
     assert kernel.state == "closed"
     with pytest.raises(ValueError, match="closed"):
         kernel.read_log()
