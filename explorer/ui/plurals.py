@@ -16,6 +16,7 @@ SINGULARS = {
     "%n failed": "%n failed",
     "%n hidden by the filter": "%n hidden by the filter",
     "%n items": "%n item",
+    "%n left out": "%n left out",
     "%n of them exist in that folder.": "%n of them exists in that folder.",
     "%n selected": "%n selected",
     "%n volumes": "%n volume",

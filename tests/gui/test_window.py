@@ -288,18 +288,23 @@ def test_extracting_shows_a_job(
 def test_what_could_not_be_copied_is_listed(
     open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "readme.txt").write_text("mine")
+    (tmp_path / "readme.txt").mkdir()
+    (tmp_path / "empty").write_text("mine")
     window = open_window(ext4_image)
-    select(window, b"readme.txt", b"empty")
+    select(window, b"readme.txt", b"empty", b"latin.txt")
     job = window.extraction.begin(selection(window), tmp_path)
     qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.error is None
     assert job.errors == 1
     (view,) = window.jobs.views
+    assert view.state.startswith("Done · 3 entries · 5 bytes · 1 left out")
     assert not view.errors.isVisible()
     QTest.mouseClick(view._show_errors, LEFT)
     assert view.errors.isVisible()
     assert "readme.txt" in view.errors.toPlainText()
-    assert (tmp_path / "readme.txt").read_text() == "mine"
+    assert list((tmp_path / "readme.txt").iterdir()) == []
+    assert (tmp_path / "empty").read_text() == "mine"
+    assert (tmp_path / "latin.txt").read_bytes() == LATIN
 
 
 @pytest.mark.parametrize(("choice", "text"), [("Replace", TEXT), ("Keep those", "mine")])
