@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 
 import explorer
-from explorer.core.messages import describe
+from explorer.core.messages import describe_at
 from explorer.core.names import show_name
 
 
@@ -15,7 +15,7 @@ def main(image: str, text: str) -> None:
     """Print files of 1 MiB and more, then where the text stands."""
 
     def failed(path: bytes, error: explorer.ExplorerError) -> None:
-        print(f"{show_name(path)}: {describe(error)}", file=sys.stderr)
+        print(describe_at(path, error), file=sys.stderr)
 
     with explorer.Source(image) as source:
         for volume in source.volumes:

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import explorer
-from explorer.core.messages import describe
-from explorer.core.names import show_name
+from explorer.core.messages import describe_at
 
 
 def main(image: str, path: str, folder: str, name: str | None = None) -> int:
@@ -22,7 +21,7 @@ def main(image: str, path: str, folder: str, name: str | None = None) -> int:
             [path], folder, digests=("sha256",), manifest=manifest.encode(), conflicts="rename"
         )
     for failure in copied.failures:
-        print(f"{show_name(failure.path)}: {describe(failure.error)}", file=sys.stderr)
+        print(describe_at(failure.origin, failure.error), file=sys.stderr)
     accounts = copied.written
     print(f"{accounts.seen} entries seen, {accounts.copied} copied, listed in {manifest}")
     return 0 if copied.whole else 1

@@ -17,7 +17,7 @@ from explorer.cli.engine import open_volume
 from explorer.cli.output import print_error, print_json
 from explorer.cli.progress import Progress
 from explorer.core.errors import ExplorerError, ExportError, KernelError, host_path
-from explorer.core.messages import describe
+from explorer.core.messages import describe, describe_at
 from explorer.core.names import is_entry_name, show_name
 from explorer.core.objects import json_name
 from explorer.core.times import iso_time
@@ -80,13 +80,13 @@ class _Report:
                 rules[rule] = rules.get(rule, 0) + number
         failures = [
             {
-                **json_name(path, "path"),
-                "message": describe(error),
+                **json_name(origin or path, "path"),
+                "message": describe_at(origin or path, error),
                 "damaged": damaged,
                 **error.to_wire(),
             }
-            for path, error, damaged in (
-                *((path, error, False) for path, error in self.refused),
+            for path, origin, error, damaged in (
+                *((path, path, error, False) for path, error in self.refused),
                 *(failure for one in self.done for failure in one.failures),
             )
         ]
@@ -334,7 +334,7 @@ def _run(
     def failed(failure: Failure) -> None:
         if progress is not None:
             progress.clear()
-        print_error(f"{show_name(failure.path)}: {describe(failure.error)}")
+        print_error(describe_at(failure.origin or failure.path, failure.error))
 
     def ask(conflict: Conflict) -> tuple[str, bool]:
         if progress is not None:
@@ -380,7 +380,7 @@ def _sketch(entry: Entry) -> str:
 
 def _tell(report: _Report, arguments: Namespace, *, quiet: bool = False) -> int:
     for path, error in report.refused:
-        print_error(describe(error) if error.params.get("path") else f"{show_name(path)}: {error}")
+        print_error(describe_at(path, error))
     lost = report.lost
     if lost is not None:
         print_error(describe(lost))

@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import re
 
-from explorer.core.errors import ExplorerError, KernelError
+from explorer.core.errors import ExplorerError, KernelError, error_from_wire
+from explorer.core.names import show_name
 
 TEXTS: dict[str, str] = {
     # What the user opened
@@ -232,6 +233,15 @@ def _kernel_said(log: object) -> str:
     # "mount failed" comes after the line that tells why.
     telling = [line for line in log if not _SAYS_NOTHING.search(line)]
     return f" (the kernel says: {(telling or log)[-1]})"
+
+
+def describe_at(path: bytes, error: ExplorerError) -> str:
+    """One clear line about an error of an entry, which is named by ``path``, and once."""
+    shown = show_name(path)
+    if "path" not in error.params:
+        return f"{shown}: {describe(error)}"
+    told = error.to_wire()
+    return describe(error_from_wire({**told, "params": {**told["params"], "path": shown}}))
 
 
 def describe(error: BaseException) -> str:

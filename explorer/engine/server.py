@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from explorer.wire.pipe import Pipe
 
 INTERACTIVE_THREADS = 4
-BULK_THREADS = 1
+BULK_THREADS = 4
+"""More than one, so that a copy that is paused does not hold up the next."""
 REQUESTS_LIMIT = 1 << 16
 """Requests that may be under way."""
 SWITCH_SECONDS = 0.0005

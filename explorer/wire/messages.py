@@ -645,5 +645,4 @@ BULK: frozenset[type[Request]] = frozenset(
         *(HashSource, ReadTimeline, ReadInventory, FindEntries, SearchContents),
     )
 )
-"""Requests that take their time: whatever else is asked goes before them, and they are answered one
-after the other."""
+"""Requests that take their time: whatever else is asked goes before them."""

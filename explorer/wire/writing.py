@@ -42,6 +42,7 @@ BATCH_LIMIT = 256
 """Items of a part that tells of several entries."""
 BATCH_BYTES = 1 << 15
 """Of their names, after which a part is sent; one name may be longer."""
+ORIGINS_LIMIT = 100_000
 RULES_LIMIT = 16
 """Of rules by which entries are skipped."""
 
@@ -82,6 +83,11 @@ class Write:
     manifest_form: Annotated[str, OneOf(MANIFEST_FORMS)] = "csv"
     source: Line = ""
     """What the manifest says it was copied from."""
+    origins: Annotated[tuple[Path, ...], AtMost(ORIGINS_LIMIT)] = ()
+    """Paths, in the volume, of what comes at depth 0; of a single one that gives its contents, its
+    own."""
+    tops: Annotated[tuple[Name, ...], AtMost(ORIGINS_LIMIT)] = ()
+    """What these are called at the destination: as many, or none of one that gives its contents."""
     volume: Line = ""
     journal: HostPath | None = None
     """Where a folder's copy keeps what is done, to be gone on with."""
@@ -98,6 +104,8 @@ class Write:
             raise ValueError("a folder that is not named")
         if self.resume and self.journal is None:
             raise ValueError("no journal to go on with")
+        if self.tops and len(self.tops) != len(self.origins):
+            raise ValueError("not as many names as paths")
         if len(set(self.digests)) != len(self.digests):
             raise ValueError("a digest that is asked for twice")
 

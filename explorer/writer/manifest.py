@@ -10,7 +10,8 @@ is of a copy that did not come to its end. Fields:
 - ``outcome``: ``copied``; ``damaged`` (it is there, something is missing); ``skipped``, by
   ``rule``; ``failed``; ``before`` (by the copy that this one went on with). ``error`` is its text,
   ``code`` the error's own word.
-- ``path``: from the destination, in the source's names; ``target``: where it is, from there too,
+- ``path``: from the destination, in the source's names; ``origin``: the path in the volume, where
+  that is known; ``target``: where it is, from there too,
   empty for nowhere. ``link``: where a symbolic link points; ``same_as``: the target that a hard
   link is another name of. Text is made of bytes that are no UTF-8, of control characters and of
   backslashes by writing them as ``\xNN``, ``\n``, ``\\``, and of a first character that a
@@ -38,6 +39,7 @@ from explorer.core.entries import MASK_MODE, TYPE_NAMES
 from explorer.core.messages import describe
 from explorer.core.names import show_name
 from explorer.core.objects import TIMES, entry_times
+from explorer.core.origins import Origins
 from explorer.core.times import iso_time
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from explorer.writer.output import Output
 
 VERSION = 1
-_NAMES = ("path", "target", "link", "same_as")
+_NAMES = ("path", "origin", "target", "link", "same_as")
 _FIELDS = ("type", "outcome", "rule", "code", "error")
 _NUMBERS = ("size", "written", "holes", "mode", "uid", "gid")
 _FORMULA = ("=", "+", "-", "@")
@@ -62,6 +64,7 @@ class ManifestWriter:
         self._output = output
         self._csv = job.manifest_form == "csv"
         self._columns = list(_columns(job.digests))
+        self._origins = Origins(job.origins, job.tops)
         head = {
             "manifest": VERSION,
             "program": f"lkl-explorer {__version__}",
@@ -80,7 +83,7 @@ class ManifestWriter:
 
     def add(self, outcome: Outcome) -> None:
         """Write the line of one entry."""
-        fields = _fields_of(outcome)
+        fields = _fields_of(outcome, self._origins.find(outcome.path))
         if self._csv:
             self._row([fields.get(column, "") for column in self._columns])
         else:
@@ -129,7 +132,7 @@ def _columns(digests: Iterable[str]) -> Iterator[str]:
     yield from ("unreadable", "not_kept")
 
 
-def _fields_of(outcome: Outcome) -> dict[str, object]:
+def _fields_of(outcome: Outcome, origin: bytes) -> dict[str, object]:
     """What is told of one entry; what there is not is left out."""
     entry = outcome.entry
     fields: dict[str, object] = {
@@ -141,7 +144,7 @@ def _fields_of(outcome: Outcome) -> dict[str, object]:
     if outcome.error is not None:
         fields["code"] = outcome.error.code
         fields["error"] = " ".join(describe(outcome.error).split())
-    names = (outcome.path, outcome.target, outcome.link, outcome.same_as)
+    names = (outcome.path, origin, outcome.target, outcome.link, outcome.same_as)
     for key, name in zip(_NAMES, names, strict=True):
         if name:
             fields |= _exact(key, name)
