@@ -48,15 +48,15 @@ def bases() -> Bases:
 
 
 def some(bases: Bases) -> Iterator[Case]:
-    """Of each corpus a part; of other projects every third image, each in one of the views."""
+    """Of each corpus a part; of other projects every fourth image, each in one of the views."""
     for number, case in enumerate(real()):
         image, view = divmod(number, len(ALL_VIEWS))
-        if image % 3 == 0 and view == image // 3 % len(ALL_VIEWS):
+        if image % 4 == 0 and view == image // 4 % len(ALL_VIEWS):
             yield case
-    yield from mutated(bases, 150, SEED)
-    yield from fuzzed(bases, 18, SEED)
-    yield from containers(33, SEED)
-    yield from stacks(27, SEED)
+    yield from mutated(bases, 126, SEED)
+    yield from fuzzed(bases, 12, SEED)
+    yield from containers(22, SEED)
+    yield from stacks(18, SEED)
 
 
 @pytest.mark.slow
