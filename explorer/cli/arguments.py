@@ -453,6 +453,17 @@ def _add_copies(
         help="what to do where a file of that name exists; as cp, overwrite it",
     )
     cp.add_argument("--special", action="store_true", help="create devices, fifos and sockets, too")
+    cp.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a report of it all: as HTML if FILE ends in .html, else JSON; the manifest is "
+        "FILE.manifest.csv if no other is named",
+    )
+    cp.add_argument(
+        "--hash-source",
+        action="store_true",
+        help="with --report: hash the image before and after, as it is stored and the disk in it",
+    )
     cp.add_argument("--resume", action="store_true", help="go on with a copy that was interrupted")
     cp.add_argument(
         "--dry-run", action="store_true", help="only tell what would be copied, and as what"

@@ -16,7 +16,13 @@ from explorer.cli import codes
 from explorer.cli.engine import open_volume
 from explorer.cli.output import print_error, print_json
 from explorer.cli.progress import Progress
-from explorer.core.errors import ExplorerError, ExportError, KernelError, host_path
+from explorer.core.errors import (
+    ExplorerError,
+    ExportError,
+    KernelError,
+    SourceError,
+    host_path,
+)
 from explorer.core.messages import describe, describe_at
 from explorer.core.names import is_entry_name, show_name
 from explorer.core.objects import json_name
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
 
     from explorer.api.copying import Failure
     from explorer.api.source import Volume
+    from explorer.cli.reporting import Reporter
     from explorer.core.entries import Entry
     from explorer.wire.writing import Conflict, WriteProgress
 
@@ -119,12 +126,29 @@ def cp(arguments: Namespace) -> int:
     report = _Report()
     with open_volume(arguments) as volume:
         steps = _plan_all(volume, paths, arguments, report)
+        if arguments.report and not arguments.manifest:
+            arguments.manifest = f"{arguments.report}.manifest.csv"
         if arguments.manifest and len(steps) > 1:
             raise ExportError("export.one-manifest")
         for step in steps:
             _refuse_image(volume, step, Path(arguments.image))
+        reporter = _reporter(volume, arguments) if steps else None
+        for step in steps:
             report.done.append(_copy(volume, step, arguments))
+        if reporter is not None:
+            place = os.fsencode(steps[0].folder)
+            same = reporter.write(arguments.manifest, place, report.done, report.refused)
+            if not same:
+                raise SourceError("source.differs", path=host_path(arguments.image))
     return _tell(report, arguments)
+
+
+def _reporter(volume: Volume, arguments: Namespace) -> Reporter | None:
+    if not arguments.report or arguments.dry_run:
+        return None
+    from explorer.cli.reporting import Reporter
+
+    return Reporter(arguments.report, volume, hash_source=arguments.hash_source)
 
 
 def archive(arguments: Namespace) -> int:

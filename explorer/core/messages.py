@@ -15,6 +15,7 @@ from explorer.core.names import show_name
 
 TEXTS: dict[str, str] = {
     # What the user opened
+    "source.differs": "{path}: the image is not what it was before; the report tells more",
     "source.missing": "{path}: there is no such file",
     "source.rights": "{path}: no right to read it; devices usually need an administrator",
     "source.directory": "{path}: this is a folder of the host; open an image file or a device",

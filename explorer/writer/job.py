@@ -126,6 +126,8 @@ class Job(Closing):
             lock(journal, path)
             if not job.resume:
                 os.ftruncate(journal, 0)
+            # Its name must last as long as what it tells of.
+            os.fsync(folder)
         except OSError as failure:
             raise write_error(path, failure) from failure
         return journal

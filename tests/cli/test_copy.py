@@ -272,7 +272,7 @@ def test_conflicts(run: Run, ext4: Path, tmp_path: Path) -> None:
 def test_what_stands_in_the_way_is_asked_about(built: None, ext4: Path, tmp_path: Path) -> None:
     (tmp_path / "block").write_bytes(b"mine")
     (tmp_path / "empty").write_bytes(b"mine too")
-    argv = [sys.executable, "-m", "explorer", "cp", "--conflicts", "ask", ext4]
+    argv = [sys.executable, "-m", "explorer", "cp", "--conflicts", "ask", str(ext4)]
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         [*argv, "/block", "/empty", tmp_path], cwd=ROOT, stdin=theirs, stderr=subprocess.PIPE
@@ -356,6 +356,27 @@ def test_a_manifest_tells_of_everything(run: Run, ext4: Path, tmp_path: Path) ->
         assert hashlib.sha256(content).hexdigest() == one["sha256"]
         assert hashlib.md5(content).hexdigest() == one["md5"]
     assert len(files) > 5
+
+
+def test_a_report_tells_of_source_and_copy(run: Run, ext4: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    options = ("--report", report, "--hash-source")
+    assert run("cp", "-r", *options, ext4, "/folder", tmp_path).code == 0
+    told = json.loads(report.read_text())
+    digest = hashlib.sha256(ext4.read_bytes()).hexdigest()
+    assert {one["before"]["sha256"] for one in told["hashes"]} == {digest}
+    assert {one["after"]["sha256"] for one in told["hashes"]} == {digest}
+    assert {one["verdict"] for one in told["hashes"]} == {"the same"}
+    assert (told["written_bytes"], told["problems"]) == (0, [])
+    (copy,) = told["copies"]
+    assert copy["complete"]
+    content = noise(3 * 2**20 + 17, 2)
+    (large,) = (one for one in copy["files"] if one["path"] == "/folder/large")
+    assert large["digests"] == {"sha256": hashlib.sha256(content).hexdigest()}
+    page = tmp_path / "report.html"
+    assert run("cp", "-r", "--report", page, ext4, "/folder", tmp_path / "again").code == 0
+    assert "<h2>Problems</h2>\n<p>None.</p>" in page.read_text()
+    assert (tmp_path / "report.html.manifest.csv").is_file()
 
 
 def test_what_was_killed_is_gone_on_with(built: None, run: Run, tmp_path: Path) -> None:
