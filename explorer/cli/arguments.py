@@ -423,7 +423,7 @@ def _add_copies(
         "--names",
         choices=["auto", "posix", "windows"],
         default="auto",
-        help="whose rules for names; others are mapped, as docs/names.md tells",
+        help="whose rules for names; others are mapped, as docs/copies.md tells",
     )
     copying.add_argument(
         "--manifest",
