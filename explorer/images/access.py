@@ -8,8 +8,6 @@ A confined process sets another way before it reads its first image.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
@@ -70,6 +68,10 @@ class Access:
 
 def open_scratch(folder: Path) -> tuple[IO[bytes], int]:
     """See :meth:`Access.open_scratch`."""
+    # Hardly ever needed, and slow to import.
+    import shutil
+    import tempfile
+
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - whoever asked closes it
     return file, shutil.disk_usage(folder).free // 2

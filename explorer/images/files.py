@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.core.errors import (
+    ExplorerError,
     MissingPart,
     SourceError,
     UnsupportedFeature,
@@ -289,6 +290,13 @@ class HostFile(SourceFile):
             self._descriptor = None
 
 
+def missing_part(error: SourceError, name: bytes, role: str, owner: str) -> ExplorerError:
+    """Why a file that an image names cannot be opened: one that is missing is a part of it."""
+    if error.code != "source.missing":
+        return error
+    return MissingPart("image.missing-part", path=owner, role=role, name=show_name(name))
+
+
 class Folder(ABC):
     """Where the files that an image names are looked for."""
 
@@ -319,7 +327,7 @@ class HostFolder(Folder):
         self._path = path or b"."
         self._allowed = tuple(allowed)
 
-    def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
+    def open(self, name: bytes, role: str, owner: str) -> tuple[HostFile, HostFolder]:
         """Open a file by its relative or absolute name."""
         path = os.path.join(self._path, name)  # noqa: PTH118 - bytes
         missing = MissingPart("image.missing-part", path=owner, role=role, name=show_name(name))

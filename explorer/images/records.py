@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -73,6 +72,9 @@ def store_record(cache_folder: Path, name: bytes) -> Iterator[IO[bytes]]:
 
     Raises :exc:`OSError`; also when the record has become too large.
     """
+    # Hardly ever needed, and slow to import.
+    import tempfile
+
     folder = cache_folder / _FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(prefix=".", dir=folder, delete=False) as file:

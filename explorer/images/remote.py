@@ -6,35 +6,23 @@ from __future__ import annotations
 
 import json
 import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
-from explorer.core.errors import MissingPart, SourceError, UnsupportedFeature
+from explorer.core.errors import SourceError, UnsupportedFeature
 from explorer.core.fetching import ANSWER, LENGTH_LIMIT, LINE_LIMIT, REQUEST, TEXT_LIMIT
 from explorer.core.names import show_name
 from explorer.host.processes import own_command
-from explorer.images.files import FLOW, Folder, SourceFile
+from explorer.images.files import FLOW, Folder, SourceFile, missing_part
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Hashable
     from pathlib import Path
     from typing import IO
 
 END_SECONDS = 5.0
-
-
-@contextmanager
-def missing_part(name: bytes, role: str, owner: str) -> Iterator[None]:
-    """A file that is missing is a part of an image that is."""
-    try:
-        yield
-    except SourceError as error:
-        if error.code == "source.missing":
-            shown = show_name(name)
-            raise MissingPart("image.missing-part", path=owner, role=role, name=shown) from None
-        raise
 
 
 def show_url(url: str) -> str:
@@ -204,8 +192,11 @@ class RemoteFolder(Folder):
     def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
         """Open a file by its relative name."""
         url = self.locate(name, role, owner)
-        with missing_part(name, role, owner):
-            return open_remote(url, self._cache_folder), RemoteFolder(url, self._cache_folder)
+        try:
+            file = open_remote(url, self._cache_folder)
+        except SourceError as error:
+            raise missing_part(error, name, role, owner) from None
+        return file, RemoteFolder(url, self._cache_folder)
 
     def locate(self, name: bytes, role: str, owner: str) -> str:
         """The URL of a file by its relative name; raises :exc:`UnsupportedFeature`."""

@@ -11,9 +11,8 @@ from typing import IO, TYPE_CHECKING, TypeVar
 
 from explorer.core.errors import ExplorerError, SourceError, host_path
 from explorer.images.access import Access
-from explorer.images.files import Folder, HostFile, SourceFile
+from explorer.images.files import Folder, HostFile, SourceFile, missing_part
 from explorer.images.records import RECORD_LIMIT
-from explorer.images.remote import RemoteFile, missing_part
 from explorer.keeper.wishes import (
     AskPassphrase,
     AskState,
@@ -105,8 +104,10 @@ class _KeptFolder(Folder):
     def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
         """Open a file as an image names it."""
         answer, descriptors = self._asker.ask(OpenNamed(self._number, name, role, owner))
-        with missing_part(name, role, owner):
+        try:
             return _take(self._asker, answer, descriptors)
+        except SourceError as error:
+            raise missing_part(error, name, role, owner) from None
 
     def names(self) -> list[bytes]:
         """All names in it."""
@@ -131,6 +132,8 @@ def _take(
     asker: Asker, answer: Answer, descriptors: Sequence[int]
 ) -> tuple[SourceFile, _KeptFolder]:
     if isinstance(answer, UrlOpened):
+        from explorer.images.remote import RemoteFile
+
         requests, answers = (
             os.fdopen(end, mode) for end, mode in zip(descriptors, ("wb", "rb"), strict=True)
         )

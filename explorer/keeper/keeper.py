@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +160,7 @@ def _be_confined(
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else _CRASHED
     except BaseException:  # noqa: BLE001 - nothing may get back into the keeper's code
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         with suppress(OSError, ValueError):
             sys.stdout.flush()

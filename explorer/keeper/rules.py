@@ -20,9 +20,8 @@ from explorer.core.closing import Closing
 from explorer.core.errors import ExplorerError, SourceError
 from explorer.core.urls import is_url, url_name
 from explorer.images.access import open_scratch
-from explorer.images.files import Folder, HostFile, HostFolder
+from explorer.images.files import HostFile, HostFolder
 from explorer.images.records import RECORD_LIMIT, load_record, record_name, store_record
-from explorer.images.remote import RemoteFolder, show_url, start_fetching, stop_fetching
 from explorer.keeper.modules import find_module, read_state
 from explorer.keeper.wishes import (
     AskPassphrase,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
+    from explorer.images.remote import RemoteFolder
     from explorer.keeper.wishes import Answer
 
 SCRATCH_LIMIT = 17 << 30
@@ -115,7 +115,7 @@ class Rules(Closing):
         self._fixed = wanted is not None
         self._cache_folder = cache_folder
         self._ask_passphrase = ask_passphrase
-        self._folders: list[Folder] = []
+        self._folders: list[HostFolder | RemoteFolder] = []
         self._files: list[int] = []
         """A descriptor of each file that was given out; they tell which file a record is of."""
         self._counts: Counter[type[Wish]] = Counter()
@@ -190,15 +190,15 @@ class Rules(Closing):
         folder, name = os.path.split(path)
         return self._give(HostFile(path), HostFolder(folder, wanted.allowed), name)
 
-    def _open_named(self, folder: Folder, name: bytes, role: str, owner: str) -> Grant:
-        if isinstance(folder, RemoteFolder):
+    def _open_named(
+        self, folder: HostFolder | RemoteFolder, name: bytes, role: str, owner: str
+    ) -> Grant:
+        if not isinstance(folder, HostFolder):
             return self._fetch(folder.locate(name, role, owner))
         file, inner = folder.open(name, role, owner)
-        if not isinstance(file, HostFile):
-            raise TypeError("a folder of the host that gives out no files of the host")
         return self._give(file, inner, name.rpartition(b"/")[2])
 
-    def _give(self, file: HostFile, folder: Folder, name: bytes) -> Grant:
+    def _give(self, file: HostFile, folder: HostFolder, name: bytes) -> Grant:
         descriptor = file.descriptor()
         assert descriptor is not None
         # The file's own becomes the one that is kept here.
@@ -215,6 +215,8 @@ class Rules(Closing):
         return Grant(answer, (os.dup(descriptor),))
 
     def _fetch(self, url: str) -> Grant:
+        from explorer.images.remote import RemoteFolder, show_url, start_fetching
+
         process = start_fetching(url, self._cache_folder)
         self._fetching.append(process)
         assert process.stdin is not None
@@ -234,7 +236,7 @@ class Rules(Closing):
             UrlOpened(identity, show_url(url), len(self._folders) - 1, url_name(url)), ends
         )
 
-    def _folder(self, number: int) -> Folder:
+    def _folder(self, number: int) -> HostFolder | RemoteFolder:
         if number >= len(self._folders):
             raise Abuse("a folder that was not given out")
         return self._folders[number]
@@ -306,6 +308,8 @@ class Rules(Closing):
         self._files.clear()
         self._scratch.clear()
         for process in self._fetching:
+            from explorer.images.remote import stop_fetching
+
             stop_fetching(process)
         self._fetching.clear()
 
