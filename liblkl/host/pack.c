@@ -613,7 +613,8 @@ static void enter(struct lkl_packer *packer, struct lkl_walk *walk,
 	}
 	any = put_streams(packer, &step->stat, &streams);
 	if (any || streams)
-		pack_put_done(packer, COPY_DONE, streams, COPY_READ_STREAM);
+		pack_put_done(packer, any ? COPY_DONE : COPY_BROKEN, streams,
+			      COPY_READ_STREAM);
 	if (xattrs)
 		pack_put_done(packer, COPY_BROKEN, xattrs, COPY_READ_XATTRS);
 }

@@ -14,7 +14,7 @@
  *            DESCRIPTOR )*  FINISH
  *   directory:  ENTER  ( XATTRS )?  ( streams  DONE )?
  *   entry:  ENTRY  ( XATTRS )?  content  ( streams )?  DONE
- *   streams:  ( STREAM  content )*
+ *   streams:  ( STREAM  content )+
  *   content:  ( DATA | HOLE | EXTENT | BAD )*
  *
  * An entry stands in the directory that was entered last and not yet left; at
@@ -70,8 +70,8 @@ enum copy_kind {
 	COPY_REFUSED,	 /* struct copy_entry with an error, name: an entry that
 			    could not be looked at, or a directory not entered */
 	COPY_BROKEN,	 /* struct copy_done: the rest of the directory entered
-			    last cannot be read, or, with COPY_READ_XATTRS, its
-			    attributes */
+			    last cannot be read, or, with COPY_READ_XATTRS or
+			    COPY_READ_STREAM, its attributes or streams */
 	COPY_DESCRIPTOR, /* no body; one descriptor as SCM_RIGHTS beside the
 			    head: numbered from 0 as they come */
 	COPY_FINISH,	 /* struct copy_finish; nothing follows */

@@ -73,10 +73,10 @@ static void make_image(const char *image, const char *type, const char *options,
 	char path[256];
 	int disk, root;
 
-	need(
-	    run("rm -f %s && truncate -s 400M %s && mkfs.%s -q %s %s >mkfs.log 2>&1",
-		image, image, type, options, image),
-	    "mkfs.%s", type);
+	need(run("rm -f %s && truncate -s 400M %s && mkfs.%s -q %s %s "
+		 ">mkfs.log 2>&1",
+		 image, image, type, options, image),
+	     "mkfs.%s", type);
 	disk = add_scratch(kernel, image, &scratch, true);
 	root = mount_root(kernel, disk, type, 0, NULL, path);
 	need(import_tree(kernel, "tree", root, path, kinds), "filled");
@@ -187,7 +187,8 @@ static void test_wanted(void)
 		 "echo 6 > asked/on/file && echo 7 > not && ln not linked && "
 		 "ln -s file asked/link && ln not free/again && "
 		 "cd many && mkdir `seq 300` && touch `seq 1001 3000` && cd .. "
-		 "&& touch `seq -f 'many/%%g/1' 300` && cd .. && truncate -s 20M image && "
+		 "&& touch `seq -f 'many/%%g/1' 300` && cd .. && truncate -s "
+		 "20M image && "
 		 "mkfs.ext4 -q -d tree image"),
 	     "an image");
 	root = mount_image("image", "ext4", &disk, path);
@@ -586,7 +587,7 @@ static int put_streams(void *opaque, struct lkl_packer *packer,
 	char name[32];
 
 	(void)opaque;
-	if (stat->size == 3)
+	if (stat->size == 3 || (stat->mode & 07777) == 0711)
 		return -EBADMSG;
 	if (lkl_pack_stream_bytes(packer, "x", 1) != -EINVAL ||
 	    lkl_pack_stream(packer, "a/b") != -EINVAL)
@@ -608,6 +609,7 @@ static void test_streams(void)
 
 	need(run("mkdir -p tree/folder && printf four > tree/folder/file && "
 		 "printf bad > tree/bad && ln -s bad tree/link && "
+		 "mkdir -m 711 tree/closed && "
 		 "truncate -s 8M image && mkfs.ext4 -q -d tree image"),
 	     "an image");
 	root = mount_image("image", "ext4", &disk, path);
@@ -625,6 +627,10 @@ static void test_streams(void)
 	ok(!node->streams && node->done.error == -EBADMSG &&
 	       node->done.operation == COPY_READ_STREAM && node->length == 3,
 	   "those that cannot be read are told of");
+	node = find_node(&unpack, "closed");
+	ok(!node->streams && node->broken.error == -EBADMSG &&
+	       node->broken.operation == COPY_READ_STREAM,
+	   "those of a folder too");
 	ok(!find_node(&unpack, "link")->streams, "links have none");
 	unpack_free(&unpack);
 	unmount(root, path, disk);

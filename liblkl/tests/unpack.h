@@ -362,8 +362,9 @@ static bool may_follow(enum unpack_place place, bool directory, uint32_t kind)
 	case COPY_BAD:
 		return place == IN_ENTRY || place == IN_CONTENT;
 	case COPY_STREAM:
-	case COPY_DONE:
 		return place != BETWEEN;
+	case COPY_DONE:
+		return place != BETWEEN && place != ENTERED;
 	}
 	return false;
 }
