@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from explorer import __version__
 from explorer.core.errors import RecordError
+from explorer.core.exits import EXIT_ABUSE, EXIT_HANGS, EXIT_MEMORY, EXIT_PROTOCOL
 from explorer.engine import watch
 from explorer.host.folders import cache_folder
 from explorer.host.limits import raise_file_limit
 from explorer.keeper.keeper import Bounds, Ending, end_like, keep
 from explorer.keeper.rules import Rules
-from explorer.wire.frames import EXIT_ABUSE, EXIT_HANGS, EXIT_MEMORY, EXIT_PROTOCOL
 
 if TYPE_CHECKING:
     from explorer.core.errors import ExplorerError
@@ -32,12 +32,13 @@ END_SECONDS = 10.0
 """How long the end may take when the window is gone, before it is enforced."""
 NICENESS = 5
 """The window goes before it."""
-CONFINED = False
-"""Whether an engine is confined; not before no request has it write files of the host."""
 
 
-def main(*, confined: bool = CONFINED) -> int:
-    """Serves until the window closes the pipe; returns the process's exit code."""
+def main(*, confined: bool = True) -> int:
+    """Serves until the window closes the pipe; returns the process's exit code.
+
+    One that is not confined is for tests of what needs files of the host.
+    """
     # Ctrl+C in a terminal reaches all processes; the window decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_file_limit()

@@ -18,9 +18,9 @@ from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING, Protocol
 
 from explorer.core.errors import ExplorerError, RecordError
+from explorer.core.exits import EXIT_MEMORY
 from explorer.core.names import show_name
 from explorer.engine import watch
-from explorer.wire.frames import EXIT_MEMORY
 from explorer.wire.messages import (
     BULK,
     REPLIES,

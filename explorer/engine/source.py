@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import ExitStack, suppress
+from socket import socket
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from explorer.core.errors import (
     UnknownFormat,
     VolumeError,
 )
+from explorer.core.exits import EXIT_KERNEL_ENDED
 from explorer.core.views import View
 from explorer.engine import evidence, watch
 from explorer.engine.export import export
@@ -36,7 +38,6 @@ from explorer.wire.evidence import (
     ReadTimeline,
     SearchContents,
 )
-from explorer.wire.frames import EXIT_KERNEL_ENDED
 from explorer.wire.messages import (
     LINKS_LIMIT,
     RANGE_LIMIT,
@@ -177,9 +178,10 @@ class Source(Closing):
             case Pack():
                 if self._taker is None:
                     raise RecordError("record.message", message="Pack", reason="nobody to send to")
-                way = self._taker.take(answer.request)
-                mounted = self._mounted_volume(message.volume)
-                return pack(mounted, message, way, answer, self._beats)
+                # Closed whatever happens: its other end shows the writer that nothing comes.
+                with socket(fileno=self._taker.take(answer.request)) as way:
+                    mounted = self._mounted_volume(message.volume)
+                    return pack(mounted, message, way.fileno(), answer, self._beats)
             case ReadCounters():
                 return self._read_counters()
             case ReadLog(position):

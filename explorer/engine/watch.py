@@ -26,8 +26,8 @@ from contextlib import contextmanager
 from threading import Thread, local
 from typing import TYPE_CHECKING, NamedTuple
 
+from explorer.core.exits import EXIT_HANGS
 from explorer.core.names import show_name
-from explorer.wire.frames import EXIT_HANGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,22 +1,31 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How an engine came to its end, as an error: the cause, and the last lines that it said."""
+"""How an engine came to its end, as an error: the cause, and the last lines that it said.
+
+And how a copy did, which takes two processes.
+"""
 
 from __future__ import annotations
 
 import signal
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from explorer.core.errors import EngineLost
-from explorer.core.names import show_name
-from explorer.wire.frames import (
+from explorer.core.exits import (
     EXIT_ABUSE,
     EXIT_HANGS,
     EXIT_KERNEL_ENDED,
     EXIT_MEMORY,
     EXIT_PROTOCOL,
 )
+from explorer.core.names import show_name
 
+if TYPE_CHECKING:
+    from explorer.core.errors import ExplorerError
+
+CANCELLED = frozenset({"request.cancelled", "export.cancelled"})
+"""Codes of what ended because somebody, or the process at the other end, did not want it."""
 LOG_TAIL = 1 << 16
 """Bytes of an engine's standard error that are worth keeping."""
 LOG_LINES = 20
@@ -58,6 +67,14 @@ def protocol_loss(reason: str, log: bytes | bytearray) -> EngineLost:
 def start_loss(reason: str) -> EngineLost:
     """The loss of an engine that could not be started."""
     return EngineLost("engine.start", exit=reason, log=[])
+
+
+def copy_loss(sending: ExplorerError | None, writing: ExplorerError) -> ExplorerError:
+    """Why a copy ended early: the error of its engine, if it failed, or that of its writer.
+
+    When one of them ends so does the other, so the one that was not just cancelled tells why.
+    """
+    return writing if sending is None or sending.code in CANCELLED else sending
 
 
 def last_lines(log: bytes | bytearray) -> list[str]:

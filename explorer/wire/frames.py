@@ -22,17 +22,6 @@ if TYPE_CHECKING:
 PROTOCOL_VERSION = 3
 """Changed with every change of a message; the two ends must agree."""
 
-EXIT_PROTOCOL = 65
-"""An engine's exit code: what came over the pipe was no request."""
-EXIT_KERNEL_ENDED = 70
-"""An engine's exit code: its kernel has ended, nothing more can be asked of it."""
-EXIT_ABUSE = 69
-"""An engine's exit code: it wished for what none in order does; the last line names it."""
-EXIT_MEMORY = 71
-"""An engine's exit code: it came to the limit of its memory."""
-EXIT_HANGS = 75
-"""An engine's exit code: an operation hung; the last line of its standard error names it."""
-
 MAGIC = b"LX"
 HEADER = Struct("<2sBBIII")
 """Magic, version, number of the message's class, request, bytes of fields, bytes of payload."""

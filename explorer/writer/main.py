@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from explorer import __version__
 from explorer.core.errors import ExplorerError, ExportError, RecordError
-from explorer.wire.frames import EXIT_HANGS, EXIT_PROTOCOL
+from explorer.core.exits import EXIT_HANGS, EXIT_PROTOCOL
+from explorer.native.confine import confine_writes
 from explorer.wire.messages import Failed, Ready
 from explorer.wire.pipe import Pipe, take_standard_streams
 from explorer.wire.writing import Write
@@ -73,6 +74,8 @@ def _serve(pipe: Pipe, source: socket.socket, output: int | None) -> None:
             # Nothing steers what did not begin.
             pass
         return
+    # A host that cannot do this has no other wall between what comes and its files.
+    confine_writes(job.folders)
     worker = Thread(target=_run, args=(pipe, request, job), daemon=True)
     worker.start()
     try:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from explorer.core.errors import KernelError
+from explorer.core.exits import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.core.messages import describe
 from explorer.wire.ends import exit_loss, last_lines
-from explorer.wire.frames import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.wire.messages import ListDirectory, Listed
 from tests.engine.process import EngineProcess
 

@@ -22,7 +22,7 @@ from explorer.core.errors import (
     UnsupportedFeature,
     VolumeError,
 )
-from explorer.wire.frames import EXIT_PROTOCOL
+from explorer.core.exits import EXIT_PROTOCOL
 from explorer.wire.messages import (
     RANGE_LIMIT,
     Cancel,
@@ -210,14 +210,14 @@ def same(one: Path, other: Path) -> None:
 
 
 def test_exports_equal_trees(
-    engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
+    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
 ) -> None:
     before = fingerprint(ext4_image)
-    engine.open(ext4_image)
+    writing_engine.open(ext4_image)
     names = (b"folder", b"links", b"many", b"odd", b"picture.png")
     paths = tuple(b"/" + name for name in names)
-    (request,) = engine.send(Export(0, paths, bytes(tmp_path), replace=False))
-    parts, end = engine.collect(request, Exported)
+    (request,) = writing_engine.send(Export(0, paths, bytes(tmp_path), replace=False))
+    parts, end = writing_engine.collect(request, Exported)
     assert [part for part in parts if isinstance(part, EntryFailed)] == []
     assert end.errors == 0
     for name in names[:-1]:
@@ -225,36 +225,36 @@ def test_exports_equal_trees(
     assert (tmp_path / "picture.png").read_bytes() == (tree / "picture.png").read_bytes()
     assert end.written >= LARGE_SIZE
     assert fingerprint(ext4_image) == before
-    counters = engine.ask(ReadCounters(), Counters)
+    counters = writing_engine.ask(ReadCounters(), Counters)
     assert counters.written_bytes == 0
     assert counters.read_bytes > LARGE_SIZE
 
 
 def test_the_root_stands_for_all_that_is_in_it(
-    engine: EngineProcess, crowd_image: Path, tmp_path: Path
+    writing_engine: EngineProcess, crowd_image: Path, tmp_path: Path
 ) -> None:
-    engine.open(crowd_image)
-    (request,) = engine.send(Export(0, (b"/",), bytes(tmp_path), replace=False))
-    _, end = engine.collect(request, Exported)
+    writing_engine.open(crowd_image)
+    (request,) = writing_engine.send(Export(0, (b"/",), bytes(tmp_path), replace=False))
+    _, end = writing_engine.collect(request, Exported)
     assert end.errors == 0
     assert len(list(tmp_path.iterdir())) == CROWD
 
 
 def test_existing_files_are_kept_unless_asked(
-    engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
+    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "readme.txt").write_text("mine")
-    engine.open(ext4_image)
+    writing_engine.open(ext4_image)
     paths = (b"/readme.txt", b"/empty", b"/missing")
-    (request,) = engine.send(Export(0, paths, bytes(tmp_path), replace=False))
-    parts, end = engine.collect(request, Exported)
+    (request,) = writing_engine.send(Export(0, paths, bytes(tmp_path), replace=False))
+    parts, end = writing_engine.collect(request, Exported)
     failed = {part.path for part in parts if isinstance(part, EntryFailed)}
     assert failed == {b"/readme.txt", b"/missing"}
     assert end.errors == 2
     assert (tmp_path / "readme.txt").read_text() == "mine"
     assert (tmp_path / "empty").exists()
-    (request,) = engine.send(Export(0, paths[:1], bytes(tmp_path), replace=True))
-    _, end = engine.collect(request, Exported)
+    (request,) = writing_engine.send(Export(0, paths[:1], bytes(tmp_path), replace=True))
+    _, end = writing_engine.collect(request, Exported)
     assert end.errors == 0
     assert (tmp_path / "readme.txt").read_bytes() == (tree / "readme.txt").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "readme.txt"]
@@ -262,7 +262,7 @@ def test_existing_files_are_kept_unless_asked(
 
 @pytest.mark.parametrize("replace", [False, True])
 def test_folders_that_exist_are_merged(
-    engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path, replace: bool
+    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path, replace: bool
 ) -> None:
     folder = tmp_path / "folder"
     (folder / "below").mkdir(parents=True)
@@ -270,9 +270,9 @@ def test_folders_that_exist_are_merged(
     (folder / "below" / "more").write_text("mine too")
     # A folder where a file belongs is in the way of both.
     (folder / "large.bin").mkdir()
-    engine.open(ext4_image)
-    (request,) = engine.send(Export(0, (b"/folder", b"/many"), bytes(tmp_path), replace))
-    parts, end = engine.collect(request, Exported)
+    writing_engine.open(ext4_image)
+    (request,) = writing_engine.send(Export(0, (b"/folder", b"/many"), bytes(tmp_path), replace))
+    parts, end = writing_engine.collect(request, Exported)
     failed = {part.path for part in parts if isinstance(part, EntryFailed)}
     kept = {b"/folder/below/deep.txt"}
     assert failed == {b"/folder/large.bin"} | (set() if replace else kept)
@@ -290,45 +290,45 @@ def test_folders_that_exist_are_merged(
 
 
 def test_a_link_is_no_folder_to_merge_with(
-    engine: EngineProcess, ext4_image: Path, tmp_path: Path
+    writing_engine: EngineProcess, ext4_image: Path, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     destination = tmp_path / "destination"
     destination.mkdir()
     (destination / "folder").symlink_to(elsewhere)
-    engine.open(ext4_image)
+    writing_engine.open(ext4_image)
     for replace in (False, True):
-        (request,) = engine.send(Export(0, (b"/folder",), bytes(destination), replace))
-        parts, end = engine.collect(request, Exported)
+        (request,) = writing_engine.send(Export(0, (b"/folder",), bytes(destination), replace))
+        parts, end = writing_engine.collect(request, Exported)
         assert [part.path for part in parts if isinstance(part, EntryFailed)] == [b"/folder"]
         assert end.errors == 1
     assert list(elsewhere.iterdir()) == []
 
 
 def test_a_missing_destination_is_said(
-    engine: EngineProcess, ext4_image: Path, tmp_path: Path
+    writing_engine: EngineProcess, ext4_image: Path, tmp_path: Path
 ) -> None:
-    engine.open(ext4_image)
-    (request,) = engine.send(Export(0, (b"/empty",), bytes(tmp_path / "no"), replace=False))
+    writing_engine.open(ext4_image)
+    (request,) = writing_engine.send(Export(0, (b"/empty",), bytes(tmp_path / "no"), replace=False))
     with pytest.raises(ExplorerError) as caught:
-        engine.collect(request, Exported)
+        writing_engine.collect(request, Exported)
     assert caught.value.code == "export.missing-folder"
 
 
 def test_an_export_neither_blocks_nor_outlives_its_cancel(
-    engine: EngineProcess, crowd_image: Path, tmp_path: Path
+    writing_engine: EngineProcess, crowd_image: Path, tmp_path: Path
 ) -> None:
-    engine.open(crowd_image)
-    engine.ask(OpenVolume(0), VolumeOpened)
+    writing_engine.open(crowd_image)
+    writing_engine.ask(OpenVolume(0), VolumeOpened)
     export = Export(0, (b"/",), bytes(tmp_path), replace=False)
-    first, second, look = engine.send(export, export, ReadEntry(0, b"/file000001.txt"))
-    engine.send(Cancel(second))
+    first, second, look = writing_engine.send(export, export, ReadEntry(0, b"/file000001.txt"))
+    writing_engine.send(Cancel(second))
     order: list[int] = []
     while len(order) < 3:
-        frame = engine.next_frame()
+        frame = writing_engine.next_frame()
         if isinstance(frame.message, Progress) and frame.request == first and len(order) == 2:
-            engine.send(Cancel(first))
+            writing_engine.send(Cancel(first))
         elif isinstance(frame.message, (EntryRead, Failed, Exported)):
             order.append(frame.request)
             if frame.request != look:

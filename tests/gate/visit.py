@@ -19,10 +19,10 @@ from unicodedata import category
 
 from explorer.core.entries import Entry, FileType
 from explorer.core.errors import ExplorerError, RecordError
+from explorer.core.exits import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.core.messages import TEXTS, describe
 from explorer.core.names import show_name
 from explorer.engine import watch
-from explorer.wire.frames import EXIT_HANGS, EXIT_KERNEL_ENDED, EXIT_MEMORY
 from explorer.wire.messages import (
     Cancel,
     Counters,

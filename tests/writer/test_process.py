@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from explorer.core.exits import EXIT_PROTOCOL
 from explorer.native.stream import Kind
-from explorer.wire.frames import EXIT_PROTOCOL
 from explorer.wire.messages import Cancel, Failed, ReadLog
 from explorer.wire.writing import (
     AnswerConflict,
@@ -28,7 +30,7 @@ from explorer.wire.writing import (
 )
 from explorer.writer.checking import check_manifest
 from tests.native.packer import Engine, Node, file, folder, link
-from tests.writer.process import Endless, Writer, write
+from tests.writer.process import ROOT, Endless, Writer, write
 from tests.writer.test_tar import TAR, run
 
 if TYPE_CHECKING:
@@ -204,8 +206,7 @@ def test_a_stream_that_breaks_its_rules_ends_the_job(tmp_path: Path) -> None:
 def test_nobody_waits_for_a_writer_that_nobody_hears(tmp_path: Path) -> None:
     with Endless() as sender, Writer(sender.source.fileno()) as writer:
         writer.send(Write("tar", os.fsencode(tmp_path / "a.tar")), 1)
-        while not list(tmp_path.iterdir()):
-            time.sleep(0.01)
+        writer.until(lambda: list(tmp_path.iterdir()))
         assert writer.stop() == 0
     assert not list(tmp_path.iterdir())
 
@@ -240,3 +241,69 @@ def test_no_room_is_told_before(tmp_path: Path) -> None:
     _writer, end = write([file(b"f")], to_folder(tmp_path, expected=1 << 60))
     assert isinstance(end, Failed)
     assert end.error.code == "export.room"
+
+
+ATTEMPTS = """
+import os, sys
+from pathlib import Path
+from explorer.native.confine import confine_writes
+inside, outside = map(Path, sys.argv[1:])
+(outside / "there").write_bytes(b"1")
+os.link(outside / "there", inside / "linked")
+folder = os.open(inside, os.O_RDONLY)
+if not confine_writes([folder]):
+    sys.exit(77)
+(inside / "made").write_bytes(b"1")
+(inside / "folder").mkdir()
+os.rename(inside / "made", inside / "folder" / "moved")
+os.symlink("/etc", inside / "link")
+assert (outside / "there").read_bytes() == b"1"
+
+def refused(act):
+    try:
+        act()
+    except PermissionError:
+        return
+    raise AssertionError(act)
+
+refused(lambda: (outside / "made").write_bytes(b"1"))
+refused(lambda: (outside / "there").write_bytes(b"1"))
+refused(lambda: (outside / "there").unlink())
+refused(lambda: (outside / "folder").mkdir())
+refused(lambda: os.symlink("x", outside / "link"))
+refused(lambda: os.open(outside, os.O_TMPFILE | os.O_WRONLY))
+refused(lambda: os.execv("/bin/true", ["true"]))
+refused(lambda: (inside / ".." / outside.name / "made").write_bytes(b"1"))
+try:
+    os.rename(inside / "folder" / "moved", outside / "moved")
+except OSError:
+    pass
+else:
+    raise AssertionError("moved outside")
+"""
+
+
+def test_a_writer_writes_below_its_destination_only(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS, inside, outside],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77:
+        pytest.skip("no Landlock here")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in outside.iterdir()] == ["there"]
+
+
+def test_a_writer_is_confined(tmp_path: Path) -> None:
+    with Endless() as sender, Writer(sender.source.fileno()) as writer:
+        writer.send(to_folder(tmp_path), 1)
+        send(sender, 1)
+        until(writer, 1)
+        status = Path(f"/proc/{writer.process.pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
