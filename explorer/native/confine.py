@@ -18,8 +18,12 @@ import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from explorer.native.library import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LANDLOCK = "landlock"
 """Files are not opened by name, ports not reached, nobody outside is sent a signal."""
@@ -100,6 +104,18 @@ def confine(
         # Without the filter, memory could be made executable again.
         note(CODE, min(code, calls))
     return Confinement(tuple(part for part in PARTS if part in found), landlock)
+
+
+def confine_writes(folders: Sequence[int]) -> bool:
+    """Have this process, which must have one thread, write below these folders only.
+
+    They are descriptors. Whether the host can do that; see ``lkn_confine_writes``.
+    """
+    if sys.platform != "linux":
+        return False
+    native = load()
+    given = native.ffi.new("int32_t[]", list(folders))
+    return native.library.lkn_confine_writes(given, len(folders)) > 0
 
 
 def die_with_parent(parent: int) -> bool:

@@ -64,6 +64,7 @@ int lkn_confine_rights(void)
  */
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule 445
 #define SYS_landlock_restrict_self 446
 #endif
 
@@ -85,10 +86,27 @@ static unsigned int file_rights(int version)
 	return version == 2 ? 14 /* refer */ : 13;
 }
 
+/* With what is not of files; a descriptor, or a negative errno. */
+static int create_ruleset(struct landlock_ruleset *ruleset, int version)
+{
+	size_t size = offsetof(struct landlock_ruleset, handled_access_net);
+	int fd;
+
+	if (version >= 4) {
+		ruleset->handled_access_net = 3; /* bind and connect, TCP */
+		size = offsetof(struct landlock_ruleset, scoped);
+	}
+	if (version >= 6) {
+		ruleset->scoped = 3; /* abstract sockets, signals */
+		size = sizeof(*ruleset);
+	}
+	fd = (int)syscall(SYS_landlock_create_ruleset, ruleset, size, 0);
+	return fd < 0 ? -errno : fd;
+}
+
 int lkn_confine_files(void)
 {
 	struct landlock_ruleset ruleset = {0};
-	size_t size = offsetof(struct landlock_ruleset, handled_access_net);
 	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
 				   LANDLOCK_VERSION);
 	int fd, error = 0;
@@ -96,19 +114,62 @@ int lkn_confine_files(void)
 	if (version < 0)
 		return -errno;
 	ruleset.handled_access_fs = (UINT64_C(1) << file_rights(version)) - 1;
-	if (version >= 4) {
-		ruleset.handled_access_net = 3; /* bind and connect, TCP */
-		size = offsetof(struct landlock_ruleset, scoped);
-	}
-	if (version >= 6) {
-		ruleset.scoped = 3; /* abstract sockets, signals */
-		size = sizeof(ruleset);
-	}
-	fd = (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+	fd = create_ruleset(&ruleset, version);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	/* No rule is added: nothing that is handled is allowed. */
 	if (syscall(SYS_landlock_restrict_self, fd, 0) < 0)
+		error = -errno;
+	close(fd);
+	return error < 0 ? error : version;
+}
+
+/* Numbers of rights, counted from bit 0. */
+enum {
+	RIGHT_EXECUTE = 0,
+	RIGHT_READ_FILE = 2,
+	RIGHT_READ_FOLDER = 3,
+	RIGHT_DEVICE = 15,
+};
+
+#define RIGHT(number) (UINT64_C(1) << (number))
+#define RULE_BENEATH 1
+
+struct landlock_beneath {
+	uint64_t allowed_access;
+	int32_t parent;
+} __attribute__((packed));
+
+int lkn_confine_writes(const int32_t *folders, size_t count)
+{
+	struct landlock_ruleset ruleset = {0};
+	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0,
+				   LANDLOCK_VERSION);
+	uint64_t rights;
+	int fd, error = 0;
+
+	if (version < 0)
+		return -errno;
+	rights = (RIGHT(file_rights(version)) - 1) &
+		 ~(RIGHT(RIGHT_READ_FILE) | RIGHT(RIGHT_READ_FOLDER));
+	ruleset.handled_access_fs = rights;
+	fd = create_ruleset(&ruleset, version);
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; i < count && !error; i++) {
+		struct landlock_beneath rule = {
+		    .allowed_access =
+			rights & ~(RIGHT(RIGHT_EXECUTE) | RIGHT(RIGHT_DEVICE)),
+		    .parent = folders[i],
+		};
+
+		if (syscall(SYS_landlock_add_rule, fd, RULE_BENEATH, &rule, 0) <
+		    0)
+			error = -errno;
+	}
+	if (!error && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		error = -errno;
+	if (!error && syscall(SYS_landlock_restrict_self, fd, 0) < 0)
 		error = -errno;
 	close(fd);
 	return error < 0 ? error : version;

@@ -70,6 +70,15 @@ int lkn_confine_rights(void);
 int lkn_confine_files(void);
 
 /*
+ * Landlock for a process that writes: files are made, changed and removed below
+ * these folders only, nothing is executed, no port bound or connected, nobody
+ * outside is sent a signal.  Reading stays free, and so do owners, modes, times
+ * and attributes of what may be opened.  Alone, or before lkn_confine_memory;
+ * returns as lkn_confine_files.
+ */
+int lkn_confine_writes(const int32_t *folders, size_t count);
+
+/*
  * Memory that can be written and executed can only be executed from now on;
  * returns how many such regions there were.
  */

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -98,6 +99,14 @@ class Writer:
             assert isinstance(message, (WriteProgress, EntriesFailed, NamesMapped, Conflict))
             self.parts.append(message)
             on_part(message)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait for something that the writer does; not for one that has ended, nor for ever."""
+        end = time.monotonic() + 60
+        while not condition():
+            assert self.process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
     def stop(self) -> int:
         """Close its pipe, and wait; its exit code."""

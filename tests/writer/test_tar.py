@@ -11,7 +11,6 @@ import random
 import stat
 import subprocess
 import tarfile
-import time
 from struct import pack
 from typing import TYPE_CHECKING
 
@@ -410,8 +409,7 @@ def test_a_full_disk_is_told_before_and_after(tmp_path: Path) -> None:
 def test_two_writers_of_one_archive(tmp_path: Path) -> None:
     with Endless() as first, Writer(first.source.fileno()) as one:
         one.send(job(tmp_path / "a.tar"), 1)
-        while not (tmp_path / "a.tar.part").exists():
-            time.sleep(0.01)
+        one.until((tmp_path / "a.tar.part").exists)
         _writer, end = write([file(b"f")], job(tmp_path / "a.tar"))
         assert isinstance(end, Failed)
         assert end.error.code == "export.busy"
@@ -423,8 +421,7 @@ def test_a_killed_writer_leaves_a_part_that_the_next_takes_over(tmp_path: Path) 
         writer.send(job(tmp_path / "a.tar"), 1)
         sender.packer.tree([folder(b"f")])
         sender.packer.flush()
-        while not part.exists():
-            time.sleep(0.01)
+        writer.until(part.exists)
     assert part.exists()
     _writer, end = write([file(b"f", b"2")], job(tmp_path / "a.tar"))
     assert isinstance(end, Written)
