@@ -316,11 +316,11 @@ class _Run:
         error = ffi.new("int *")
         result = library.lkn_folder_run(request, self._stream.handle, accounts, error)
         del callbacks
+        if result >= 0:
+            # The last word about it, also when the stream or a callback is why it ended.
+            self._watcher.progress(self._accounts(accounts), b"")
         if self._raised is not None:
             raise self._raised
-        if result >= 0:
-            # The last word about it, also when the stream is why it ended.
-            self._watcher.progress(self._accounts(accounts), b"")
         if result == _EKEYREJECTED:
             raise ExplorerError("copy.other-journal")
         if result == _EUCLEAN:

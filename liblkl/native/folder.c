@@ -224,8 +224,8 @@ static void run(struct folder *folder)
 /* What was begun and did not come to its end is accounted for, too. */
 static void wind_up(struct folder *folder)
 {
-	bool image = folder->ended == LKN_ENDED_STREAM ||
-		     folder->ended == LKN_ENDED_ENGINE;
+	/* A stream that breaks off tells nothing about what it brought. */
+	bool image = folder->ended == LKN_ENDED_ENGINE;
 	int error = folder->error ? folder->error : -ECANCELED;
 
 	abandon_entry(folder, image, error);
