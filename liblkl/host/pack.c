@@ -20,9 +20,6 @@
 #include <string.h>
 
 #define RECORDS_SIZE (256u << 10)
-/* What the kernel makes of a path at most. */
-#define PATH_MOST 4096u
-#define FIRST_SLOTS 256u
 
 /* A batch of records is one message of candidates. */
 _Static_assert(RECORDS_SIZE / sizeof(struct lkl_entry) <= COPY_CANDIDATES_MOST,
@@ -30,20 +27,6 @@ _Static_assert(RECORDS_SIZE / sizeof(struct lkl_entry) <= COPY_CANDIDATES_MOST,
 _Static_assert(sizeof(struct copy_entry) <= sizeof(struct lkl_entry) &&
 		   RECORDS_SIZE <= COPY_BODY_MOST,
 	       "candidates of a batch are not too large");
-
-/* What is at work: an entry of a directory of the kernel. */
-struct item {
-	int directory;
-	const char *name;   /* there; "" is the directory itself */
-	const char *target; /* what it is sent as */
-	struct lkl_stat stat;
-	bool followed; /* a link, and stat that of the file it leads to */
-};
-
-static bool has(const struct lkl_packer *packer, uint32_t flag)
-{
-	return packer->request.flags & flag;
-}
 
 static bool type_is_known(uint32_t mode)
 {
@@ -69,7 +52,7 @@ static void begin_entry(struct lkl_packer *packer, uint32_t kind,
 {
 	entry->number = ++packer->number;
 	entry->name_length = (uint32_t)strlen(name);
-	if (has(packer, LKL_PACK_PLAN))
+	if (pack_has(packer, LKL_PACK_PLAN))
 		entry->flags |= COPY_PLAN;
 	pack_begin(packer, kind, sizeof(*entry) + entry->name_length + more);
 	pack_add(packer, entry, sizeof(*entry));
@@ -115,7 +98,8 @@ static int put_xattrs(struct lkl_packer *packer, int directory,
 {
 	int64_t got;
 
-	if (!has(packer, LKL_PACK_XATTRS) || has(packer, LKL_PACK_PLAN))
+	if (!pack_has(packer, LKL_PACK_XATTRS) ||
+	    pack_has(packer, LKL_PACK_PLAN))
 		return 0;
 	got = lkl_read_xattrs(packer->kernel, directory, name, packer->xattrs,
 			      COPY_XATTRS_MOST);
@@ -164,7 +148,7 @@ static bool put_streams(struct lkl_packer *packer, const struct lkl_stat *stat,
 	bool any;
 
 	*error = 0;
-	if (!packer->request.extra || has(packer, LKL_PACK_PLAN) ||
+	if (!packer->request.extra || pack_has(packer, LKL_PACK_PLAN) ||
 	    packer->stopped)
 		return false;
 	packer->in_extra = true;
@@ -178,164 +162,16 @@ static bool put_streams(struct lkl_packer *packer, const struct lkl_stat *stat,
 	return any;
 }
 
-/* ---- Hard links -------------------------------------------------------- */
-
-static uint64_t device_of(const struct lkl_stat *stat)
-{
-	return (uint64_t)stat->device_major << 32 | stat->device_minor;
-}
-
-/* The slot of a file, or the free one where it belongs. */
-static struct first_link *find_slot(struct first_link *links, size_t count,
-				    uint64_t device, uint64_t inode)
-{
-	/* Multiplication spreads, the upper bits are the best of it. */
-	uint64_t hash = (inode ^ device << 40) * UINT64_C(0x9e3779b97f4a7c15);
-	size_t at = (hash >> 32) & (count - 1);
-
-	while (links[at].number &&
-	       (links[at].device != device || links[at].inode != inode))
-		at = (at + 1) & (count - 1);
-	return &links[at];
-}
-
-/* The number of the first link to a file, or 0. */
-static uint64_t first_of(const struct lkl_packer *packer,
-			 const struct item *item)
-{
-	if (item->stat.links < 2 || item->followed || !packer->link_slots)
-		return 0;
-	return find_slot(packer->links, packer->link_slots,
-			 device_of(&item->stat), item->stat.inode)
-	    ->number;
-}
-
-/*
- * Remembers that the next entry is the first link to its file.  Without memory
- * further ones are sent as files of their own.
- */
-static void remember_first(struct lkl_packer *packer, const struct item *item)
-{
-	struct first_link *slot;
-
-	if (item->stat.links < 2 || item->followed ||
-	    has(packer, LKL_PACK_EVERY_LINK))
-		return;
-	if (packer->link_count * 2 >= packer->link_slots) {
-		size_t count =
-		    packer->link_slots ? packer->link_slots * 2 : FIRST_SLOTS;
-		struct first_link *links = calloc(count, sizeof(*links));
-
-		if (!links)
-			return;
-		for (size_t i = 0; i < packer->link_slots; i++) {
-			const struct first_link *old = &packer->links[i];
-
-			if (old->number)
-				*find_slot(links, count, old->device,
-					   old->inode) = *old;
-		}
-		free(packer->links);
-		packer->links = links;
-		packer->link_slots = count;
-	}
-	slot = find_slot(packer->links, packer->link_slots,
-			 device_of(&item->stat), item->stat.inode);
-	*slot = (struct first_link){
-	    .device = device_of(&item->stat),
-	    .inode = item->stat.inode,
-	    .number = packer->number + 1,
-	};
-	packer->link_count++;
-}
-
-/* ---- Following links --------------------------------------------------- */
-
-/* The path of an open directory of the kernel: its length or an errno. */
-static int64_t path_of(struct lkl_packer *packer, int directory, char *path)
-{
-	char link[32];
-	int64_t length;
-
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", directory);
-	length = lkl_sys_readlinkat(packer->kernel, LKL_AT_FDCWD, link, path,
-				    PATH_MOST);
-	if (length == PATH_MOST)
-		return -ENAMETOOLONG;
-	if (length >= 0)
-		path[length] = '\0';
-	return length;
-}
-
-/*
- * Opens the regular file that a link leads to, inside of the root.  The path up
- * to the link is only where the kernel begins: whatever it were, nothing
- * outside of the root could be reached by it.
- */
-static int open_followed(struct lkl_packer *packer, int directory,
-			 const char *name, uint32_t flags,
-			 struct lkl_stat *stat)
-{
-	const struct lkl_open_how how = {
-	    .flags = LKL_O_CLOEXEC | flags,
-	    .resolve = LKL_RESOLVE_IN_ROOT | LKL_RESOLVE_NO_MAGICLINKS |
-		       LKL_RESOLVE_NO_XDEV,
-	};
-	size_t root = strlen(packer->root_path);
-	char *path = packer->link_path;
-	int64_t length = path_of(packer, directory, path);
-	int fd, error;
-
-	if (length < 0)
-		return (int)length;
-	if (strncmp(path, packer->root_path, root) != 0 ||
-	    (path[root] != '/' && path[root] != '\0'))
-		return -EXDEV;
-	if ((size_t)length + 1 + strlen(name) >= PATH_MOST)
-		return -ENAMETOOLONG;
-	sprintf(path + length, "/%s", name);
-	fd = (int)lkl_sys_openat2(packer->kernel, packer->request.root,
-				  path + root, &how, sizeof(how));
-	if (fd < 0)
-		return fd;
-	error = stat_entry(packer->kernel, fd, "", stat, NULL);
-	if (!error && type_of_mode(stat->mode) != LKL_DT_REG)
-		error = -EINVAL;
-	if (!error)
-		return fd;
-	lkl_sys_close(packer->kernel, fd);
-	return error;
-}
-
-/* Makes an item that is a link to a file the file; others stay what they are.
- */
-static void follow(struct lkl_packer *packer, struct item *item)
-{
-	struct lkl_stat stat;
-	int fd;
-
-	if (!has(packer, LKL_PACK_FOLLOW) || item->name[0] == '\0' ||
-	    type_of_mode(item->stat.mode) != LKL_DT_LNK)
-		return;
-	fd = open_followed(packer, item->directory, item->name, LKL_O_PATH,
-			   &stat);
-	if (fd < 0)
-		return;
-	lkl_sys_close(packer->kernel, fd);
-	item->stat = stat;
-	item->followed = true;
-}
-
 /* ---- Entries ----------------------------------------------------------- */
 
 static int open_item(struct lkl_packer *packer, const struct item *item,
 		     struct lkl_stat *stat)
 {
 	if (item->followed)
-		return open_followed(packer, item->directory, item->name,
-				     LKL_O_RDONLY | LKL_O_NONBLOCK |
-					 LKL_O_NOATIME | LKL_O_LARGEFILE,
-				     stat);
+		return pack_open_followed(packer, item->directory, item->name,
+					  LKL_O_RDONLY | LKL_O_NONBLOCK |
+					      LKL_O_NOATIME | LKL_O_LARGEFILE,
+					  stat);
 	return open_regular(packer->kernel, item->directory, item->name, stat);
 }
 
@@ -346,7 +182,7 @@ static void pack_opened(struct lkl_packer *packer, const struct item *item,
 
 	/* Descriptors that it needs go before it. */
 	pack_find_pieces(packer, fd, stat);
-	remember_first(packer, item);
+	pack_remember_link(packer, item);
 	put_entry(packer, item, stat, 0, NULL, 0);
 	xattrs = put_xattrs(packer, fd, "");
 	content = pack_content(packer, fd, stat);
@@ -365,7 +201,7 @@ static void pack_file(struct lkl_packer *packer, const struct item *item)
 	int fd = open_item(packer, item, &stat);
 
 	if (fd < 0 || stat.size > INT64_MAX) {
-		remember_first(packer, item);
+		pack_remember_link(packer, item);
 		put_entry(packer, item, &item->stat, 0, NULL, 0);
 		pack_put_done(packer, COPY_DONE, fd < 0 ? fd : -EUCLEAN,
 			      COPY_OPEN);
@@ -395,7 +231,7 @@ static void pack_link(struct lkl_packer *packer, const struct item *item)
 	else if (length >= 0 &&
 		 (length == 0 || memchr(packer->target, '\0', (size_t)length)))
 		length = -EUCLEAN;
-	remember_first(packer, item);
+	pack_remember_link(packer, item);
 	put_entry(packer, item, &item->stat, 0, packer->target,
 		  length < 0 ? 0 : (size_t)length);
 	xattrs = put_xattrs(packer, item->directory, item->name);
@@ -407,7 +243,7 @@ static void pack_link(struct lkl_packer *packer, const struct item *item)
 
 static void pack_special(struct lkl_packer *packer, const struct item *item)
 {
-	remember_first(packer, item);
+	pack_remember_link(packer, item);
 	put_entry(packer, item, &item->stat, 0, NULL, 0);
 	pack_put_done(packer, COPY_DONE,
 		      put_xattrs(packer, item->directory, item->name),
@@ -417,11 +253,11 @@ static void pack_special(struct lkl_packer *packer, const struct item *item)
 /* Sends whatever is not a directory and has a known type. */
 static void pack_item(struct lkl_packer *packer, const struct item *item)
 {
-	uint64_t first = first_of(packer, item);
+	uint64_t first = pack_first_link(packer, item);
 
-	if (first || has(packer, LKL_PACK_PLAN)) {
+	if (first || pack_has(packer, LKL_PACK_PLAN)) {
 		if (!first)
-			remember_first(packer, item);
+			pack_remember_link(packer, item);
 		put_entry(packer, item, &item->stat, first, NULL, 0);
 		pack_put_done(packer, COPY_DONE, 0, COPY_NOTHING);
 		return;
@@ -446,7 +282,7 @@ static void put_candidate(struct lkl_packer *packer, const char *name,
 	static const unsigned char padding[8];
 	const struct copy_entry entry = {
 	    .name_length = (uint32_t)strlen(name),
-	    .flags = has(packer, LKL_PACK_PLAN) ? COPY_PLAN : 0,
+	    .flags = pack_has(packer, LKL_PACK_PLAN) ? COPY_PLAN : 0,
 	    .stat = *stat,
 	};
 
@@ -515,7 +351,7 @@ static struct item item_of(struct lkl_packer *packer, int directory,
 	    .stat = record->stat,
 	};
 
-	follow(packer, &item);
+	pack_follow(packer, &item);
 	return item;
 }
 
@@ -705,20 +541,11 @@ static int allocate(struct lkl_packer *packer)
 		error = pack_output_open(packer);
 	if (!error)
 		error = pack_extents_open(packer);
+	if (!error)
+		error = pack_links_open(packer);
 	packer->records = malloc(RECORDS_SIZE);
 	packer->target = malloc(COPY_LINK_MOST);
 	packer->xattrs = malloc(COPY_XATTRS_MOST);
-	if (has(packer, LKL_PACK_FOLLOW)) {
-		packer->root_path = malloc(PATH_MOST);
-		packer->link_path = malloc(PATH_MOST);
-		if (!error && packer->root_path && packer->link_path)
-			error = (int)path_of(packer, packer->request.root,
-					     packer->root_path);
-		if (error > 0)
-			error = 0;
-		if (!packer->root_path || !packer->link_path)
-			error = -ENOMEM;
-	}
 	if (!packer->records || !packer->target || !packer->xattrs)
 		error = -ENOMEM;
 	return error;
@@ -777,7 +604,7 @@ int lkl_pack_entry(struct lkl_packer *packer, int directory, const char *name,
 		put_refused(packer, target, &item.stat, error, COPY_STAT);
 		return packer->stopped;
 	}
-	follow(packer, &item);
+	pack_follow(packer, &item);
 	if (type_of_mode(item.stat.mode) == LKL_DT_DIR) {
 		if (contents || is_wanted(packer, target, &item.stat))
 			return pack_directory(packer, &item);

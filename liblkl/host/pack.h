@@ -80,6 +80,20 @@ struct lkl_packer {
 	struct fiemap *map;
 };
 
+/* What is at work: an entry of a directory of the kernel. */
+struct item {
+	int directory;
+	const char *name;   /* there; "" is the directory itself */
+	const char *target; /* what it is sent as */
+	struct lkl_stat stat;
+	bool followed; /* a link, and stat that of the file it leads to */
+};
+
+static inline bool pack_has(const struct lkl_packer *packer, uint32_t flag)
+{
+	return packer->request.flags & flag;
+}
+
 /* ---- pack_output.c ----------------------------------------------------- */
 
 int pack_output_open(struct lkl_packer *packer);
@@ -130,6 +144,25 @@ int pack_extents_open(struct lkl_packer *packer);
  */
 void pack_find_pieces(struct lkl_packer *packer, int fd,
 		      const struct lkl_stat *stat);
+
+/* ---- pack_links.c ------------------------------------------------------ */
+
+int pack_links_open(struct lkl_packer *packer);
+
+/* The number of the first link that was sent of an item's file, or 0. */
+uint64_t pack_first_link(const struct lkl_packer *packer,
+			 const struct item *item);
+/*
+ * Remembers that the next entry is the first link to its file.  Without memory
+ * further ones are sent as files of their own.
+ */
+void pack_remember_link(struct lkl_packer *packer, const struct item *item);
+
+/* Makes an item that is a link to a file the file, if asked to follow. */
+void pack_follow(struct lkl_packer *packer, struct item *item);
+/* Opens that file: a descriptor or a negative errno. */
+int pack_open_followed(struct lkl_packer *packer, int directory,
+		       const char *name, uint32_t flags, struct lkl_stat *stat);
 
 /* ---- pack_content.c ---------------------------------------------------- */
 
