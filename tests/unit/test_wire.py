@@ -9,6 +9,7 @@ import dataclasses
 import json
 import types
 import typing
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -83,9 +84,12 @@ def values(hint: object) -> st.SearchStrategy[object]:
                 return st.integers(rule.least, rule.most)
             if isinstance(rule, limits.OneOf):
                 return st.sampled_from(sorted(rule.words))
-            if rule in PLAIN:
-                return PLAIN[rule]
-        return values(inner)
+        known = [PLAIN[rule] for rule in rules if rule in PLAIN]
+        some: Any = known[0] if known else values(inner)
+        for rule in rules:
+            if isinstance(rule, limits.AtMost):
+                some = some.map(itemgetter(slice(rule.most)))
+        return some  # type: ignore[no-any-return]
     if typing.get_origin(hint) is tuple:
         return st.lists(values(typing.get_args(hint)[0]), max_size=5).map(tuple)
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
