@@ -32,6 +32,7 @@ Result = Literal["copied", "damaged", "skipped", "failed", "before"]
 """``damaged``: it is there, with something missing; ``before``: by a copy that was gone on with."""
 
 _SECOND = 1_000_000_000
+_TYPES = frozenset(FileType)
 _SHOWN_MOST = 8192
 _CALLS = {
     Operation.NOTHING: "copy",
@@ -159,7 +160,7 @@ def entry_of(name: bytes, found: Stat) -> Entry:
 
     return Entry(
         name,
-        kind if kind in set(FileType) else FileType.UNKNOWN,
+        kind if kind in _TYPES else FileType.UNKNOWN,
         *(0, 0, 0, 0),
         *(found.mask, found.mode, found.uid, found.gid, found.links, found.block_size),
         *(found.inode, found.size, found.blocks, found.attributes),
