@@ -11,12 +11,13 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from explorer.api.connection import Connection, Pending
-from explorer.core.errors import EngineLost, ExplorerError
+from explorer.core.origins import Origins, name_tops
 from explorer.host.processes import own_command
+from explorer.wire.ends import copy_loss
 from explorer.wire.messages import Failed, Pack
 from explorer.wire.writing import (
     AnswerConflict,
@@ -31,7 +32,9 @@ from explorer.wire.writing import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from explorer.api.connection import Inbox
     from explorer.api.source import Source
+    from explorer.core.errors import ExplorerError
 
     Ask = Callable[[Conflict], tuple[str, bool]]
     """Given what is in the way: the decision, and whether it is for all that follow."""
@@ -44,6 +47,8 @@ class Failure(NamedTuple):
 
     path: bytes
     """From the destination, with the source's own names."""
+    origin: bytes
+    """In the volume; empty where that is not known."""
     error: ExplorerError
     damaged: bool
     """Whether it is there all the same."""
@@ -71,8 +76,13 @@ class _Listener:
     """Takes what the writer tells on the way."""
 
     def __init__(
-        self, ask: Ask | None, progress: TellProgress | None, failed: TellFailure | None
+        self,
+        write: Write,
+        ask: Ask | None,
+        progress: TellProgress | None,
+        failed: TellFailure | None,
     ) -> None:
+        self._origins = Origins(write.origins, write.tops)
         self._ask = ask
         self._progress = progress
         self._failed = failed
@@ -86,7 +96,10 @@ class _Listener:
                 if self._progress is not None:
                     self._progress(part)
             case EntriesFailed(paths, errors, damaged):
-                new = [Failure(*one) for one in zip(paths, errors, damaged, strict=True)]
+                new = [
+                    Failure(path, self._origins.find(path), error, lost)
+                    for path, error, lost in zip(paths, errors, damaged, strict=True)
+                ]
                 self.failures += new
                 if self._failed is not None:
                     for failure in new:
@@ -118,7 +131,9 @@ def copy(
     writer ends, and what it could not begin for.
     """
     engine = source.engine
-    listener = _Listener(ask, progress, failed)
+    origins, tops = name_tops(pack.paths, pack.name, contents=pack.contents)
+    write = replace(write, origins=origins, tops=tops)
+    listener = _Listener(write, ask, progress, failed)
     with ExitStack() as opened:
         ours, theirs = socket.socketpair()
         opened.callback(ours.close)
@@ -141,20 +156,28 @@ def copy(
         ours.close()
         theirs.close()
         try:
-            engine.inbox.wait(writing)
+            _wait(engine.inbox, sending, writing)
         finally:
             sending.cancel()
         engine.inbox.wait(sending)
     return _result(listener, sending, writing)
 
 
+def _wait(inbox: Inbox, sending: Pending, writing: Pending) -> None:
+    """Wait for the end of the writing."""
+    while writing.end is None and not isinstance(sending.end, Failed):
+        inbox.pump()
+    # An engine that fails may not have come as far as to show the writer that nothing follows.
+    writing.cancel()
+    inbox.wait(writing)
+
+
 def _result(listener: _Listener, sending: Pending, writing: Pending) -> Copied:
     lost = sending.end.error if isinstance(sending.end, Failed) else None
     if isinstance(writing.end, Failed):
-        # When the engine has ended, that is why the writer's stream has.
-        raise lost if isinstance(lost, EngineLost) else writing.end.error
+        raise copy_loss(lost, writing.end.error)
     assert isinstance(writing.end, Written)
     copied = Copied(writing.end, listener.failures, listener.mapped)
-    if not writing.end.complete:
-        copied.lost = lost if isinstance(lost, EngineLost) else writing.end.ended
+    if writing.end.ended is not None:
+        copied.lost = copy_loss(lost, writing.end.ended)
     return copied

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QElapsedTimer, QObject, Signal
 
 from explorer.client.engine import Engine
-from explorer.core.errors import EngineLost
-from explorer.core.messages import describe
-from explorer.core.names import show_name
+from explorer.core.errors import ExportError
+from explorer.core.messages import describe_at
+from explorer.core.origins import Origins, name_tops
 from explorer.host.processes import own_command
+from explorer.wire.ends import CANCELLED, copy_loss
 from explorer.wire.writing import (
     AnswerConflict,
     Conflict,
@@ -58,6 +60,9 @@ class CopyJob(QObject):
     ) -> None:
         """``total`` is the bytes it will write, where they are known beforehand."""
         super().__init__(parent)
+        origins, tops = name_tops(pack.paths, pack.name, contents=pack.contents)
+        write = replace(write, origins=origins, tops=tops)
+        self._origins = Origins(origins, tops)
         self.pack = pack
         self.write = write
         self.total = total
@@ -93,14 +98,24 @@ class CopyJob(QObject):
     @property
     def cancelled(self) -> bool:
         """Whether the user stopped it."""
-        codes = ("request.cancelled", "export.cancelled")
-        return self.error is not None and self.error.code in codes
+        return self.error is not None and self.error.code in CANCELLED
 
     def cancel(self) -> None:
         """Asks for its end; ``finished`` follows."""
         if not self.ended:
             self._writing.cancel()
             self._sending.cancel()
+
+    def close(self) -> None:
+        """Ends it at once, without hearing what came of it."""
+        if not self.ended:
+            self._writing.drop()
+            self.error = ExportError("export.cancelled")
+            self._end()
+
+    def wait_closed(self) -> None:
+        """Waits for the writer's end; only for when no window is left to block."""
+        self._writer.wait_stopped()
 
     def pause(self) -> None:
         """Has the writer stop after what it is at; the engine waits for it."""
@@ -133,7 +148,7 @@ class CopyJob(QObject):
                 self.errors += len(paths)
                 for path, error in zip(paths, errors, strict=True):
                     if len(self.failures) < LISTED_FAILURES:
-                        self.failures.append(f"{show_name(path)}: {describe(error)}")
+                        self.failures.append(describe_at(self._origins.find(path) or path, error))
             case NamesMapped(paths, _names):
                 self.mapped += len(paths)
             case Conflict():
@@ -152,14 +167,12 @@ class CopyJob(QObject):
         self.accounts = accounts
         self._count(accounts.seen, accounts.written)
         self.errors = accounts.failed + accounts.damaged
-        if not accounts.complete:
-            engine_lost = isinstance(self._lost, EngineLost)
-            self.error = self._lost if engine_lost else accounts.ended
+        if accounts.ended is not None:
+            self.error = copy_loss(self._lost, accounts.ended)
         self._end()
 
     def _take_failure(self, error: ExplorerError) -> None:
-        # When the engine has ended, that is why the writer's stream has.
-        self.error = self._lost if isinstance(self._lost, EngineLost) else error
+        self.error = copy_loss(self._lost, error)
         self._end()
 
     # ---- What the engine tells: all that matters has gone to the writer
@@ -169,6 +182,8 @@ class CopyJob(QObject):
 
     def _take_loss(self, error: ExplorerError) -> None:
         self._lost = error
+        # It may not have come as far as to show the writer that nothing follows.
+        self._writing.cancel()
 
     def _end(self) -> None:
         self.ended = True

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -59,7 +58,7 @@ def pack(
     answer: Answer,
     beats: Beats,
 ) -> Packed:
-    """Sends what was asked for through ``descriptor``, which is closed at the end.
+    """Sends what was asked for through ``descriptor``, a socket, which stays the caller's.
 
     Raises :exc:`ExportError` (``export.cancelled``) when cancelled or nobody listens.
     """
@@ -71,12 +70,11 @@ def pack(
         answer.check()
 
     with ExitStack() as opened:
-        way = opened.enter_context(socket.socket(fileno=descriptor))
         root = opened.enter_context(mounted.mount.open_directory()) if request.follow else None
         packer = opened.enter_context(
             Packer(
                 mounted.mount.kernel,
-                way.fileno(),
+                descriptor,
                 holes=request.holes,
                 follow=None if root is None else root.descriptor,
                 every_link=request.every_link,

@@ -20,6 +20,7 @@ _TAG = Struct("<Q")
 WAIT_SECONDS = 10.0
 """How long a descriptor may be on its way when the request that needs it is there."""
 _KEPT_MOST = 16
+"""Descriptors that wait to be asked for: more than there are threads that ask at once."""
 
 
 class Giver(Closing):
@@ -68,12 +69,15 @@ class Taker(Closing):
             data, descriptors, _flags, _address = socket.recv_fds(self._socket, _TAG.size, 1)
         except OSError as error:
             raise RecordError("record.frame", reason="no descriptor came") from error
-        if len(data) != _TAG.size or len(descriptors) != 1 or len(self._kept) >= _KEPT_MOST:
+        if len(data) != _TAG.size or len(descriptors) != 1:
             for descriptor in descriptors:
                 os.close(descriptor)
             raise RecordError("record.frame", reason="no descriptor came")
         (tag,) = _TAG.unpack(data)
         self._kept[tag] = descriptors[0]
+        if len(self._kept) > _KEPT_MOST:
+            # The oldest belongs to a request that was withdrawn before it was begun.
+            os.close(self._kept.pop(next(iter(self._kept))))
 
     def close(self) -> None:
         """Close what was never taken, too."""

@@ -184,6 +184,13 @@ class JobPanel(QWidget):
         for view in self.views:
             view.retint()
 
+    def close_all(self) -> None:
+        """Ends all jobs, and waits for that; when the window closes."""
+        for view in self.views:
+            view.job.close()
+        for view in self.views:
+            view.job.wait_closed()
+
     def _schedule_removal(self, view: JobView) -> None:
         if view.job.error is None and not view.job.errors:
             timer = QTimer(view, interval=KEEP_DONE_MS, singleShot=True)

@@ -534,6 +534,7 @@ class MainWindow(QMainWindow):
         self.browser.save(self._settings)
         self.extraction.clear_clipboard()
         self.status.watch(None)
+        self.jobs.close_all()
         self.sources.close_all()
         self.extraction.remove_files()
         super().closeEvent(event)

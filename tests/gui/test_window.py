@@ -18,9 +18,11 @@ from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QInputDialog, QMessageBox, QWidget
 
 from explorer.client.session import State
+from explorer.core.messages import describe
 from explorer.models.location import Location
 from explorer.models.tree import Kind
 from explorer.ui.dragout.mime import GNOME_FILES, OWN_ENTRIES, URI_LIST
+from explorer.ui.extraction import Selection
 from explorer.ui.window import MainWindow
 from tests.engine.images import LATIN, TEXT, large_bytes
 from tests.gui.conftest import WAIT_MS, settle
@@ -28,7 +30,6 @@ from tests.gui.conftest import WAIT_MS, settle
 if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
-    from explorer.ui.extraction import Selection
     from tests.gui.conftest import OpenWindow
 
 LEFT = Qt.MouseButton.LeftButton
@@ -339,6 +340,45 @@ def test_a_job_can_be_cancelled(
     assert job.cancelled
     assert view.state.startswith("Cancelled")
     assert len(list(tmp_path.iterdir())) < window.browser.contents_model.rowCount()
+
+
+def test_a_window_that_closes_leaves_no_writer(
+    open_window: OpenWindow,
+    qtbot: QtBot,
+    crowd_image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    window = open_window(crowd_image)
+    window.browser.contents.selectAll()
+    job = window.extraction.begin(selection(window), tmp_path)
+    qtbot.waitUntil(lambda: job.entries > 0, timeout=WAIT_MS)
+    writer = job._writer.process_id
+    assert Path(f"/proc/{writer}").exists()
+    monkeypatch.setattr(window.extraction, "may_stop", lambda: True)
+    assert window.close()
+    assert job.cancelled
+    assert not Path(f"/proc/{writer}").exists()
+    made = list(tmp_path.iterdir())
+    assert 0 < len(made) < window.browser.contents_model.rowCount()
+    assert not [path for path in made if path.name.endswith(".part")]
+
+
+def test_a_copy_of_what_cannot_be_read_ends(
+    open_window: OpenWindow, qtbot: QtBot, disk_image: Path, tmp_path: Path
+) -> None:
+    window = open_window(disk_image)
+    here = window.location
+    assert here is not None
+    assert here.session.source is not None
+    locked = next(volume for volume in here.session.source.volumes if volume.locked)
+    there = Selection(here._replace(volume=locked.number, path=b"/"), [b"x"], None)
+    job = window.extraction.begin(there, tmp_path)
+    qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.error is not None
+    assert job.error.code == "volume.locked"
+    (view,) = window.jobs.views
+    assert view.state == describe(job.error)
 
 
 def test_other_programs_get_files(
