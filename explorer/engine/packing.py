@@ -62,11 +62,8 @@ def pack(
 
     Raises :exc:`ExportError` (``export.cancelled``) when cancelled or nobody listens.
     """
-    sent = 0
 
-    def step(entries: int, _count: int) -> None:
-        nonlocal sent
-        sent = entries
+    def step(_entries: int, _count: int) -> None:
         answer.check()
 
     with ExitStack() as opened:
@@ -79,7 +76,8 @@ def pack(
                 follow=None if root is None else root.descriptor,
                 every_link=request.every_link,
                 plan=request.plan,
-                place=mounted.mapped if request.extents else None,
+                # A writer that copies extents itself leaves out a file that it cannot read.
+                place=mounted.mapped if request.extents and not request.holes else None,
                 step=step,
                 streams=_streams(mounted),
             )
@@ -94,7 +92,7 @@ def pack(
         opened.enter_context(beats.during(beat))
         _send_all(packer, mounted, request)
         packer.finish()
-    return Packed(sent)
+        return Packed(packer.entries)
 
 
 def _send_all(packer: Packer, mounted: MountedVolume, request: Pack) -> None:

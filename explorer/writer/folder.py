@@ -277,6 +277,9 @@ def _error(told: native.Outcome, path: bytes) -> ExplorerError | None:
     if told.operation or told.error:
         if told.flags & Flag.OF_IMAGE:
             return kernel_error(told.error, told.operation or Operation.READ, path)
+        if told.operation == HostOperation.READ:
+            # A file that the image is stored in.
+            return kernel_error(told.error, Operation.READ, path)
         if told.operation == HostOperation.LINK:
             return ExplorerError("copy.first-link", path=shown)
         if told.operation == HostOperation.FOLDER:
