@@ -270,12 +270,8 @@ def _name_records(path: bytes, target: bytes, sparse: _Sparse | None) -> Iterato
 
 
 def _time_records(entry: Entry) -> Iterator[_Record]:
-    times = {
-        b"mtime": entry.modify_ns,
-        b"atime": entry.access_ns,
-        b"ctime": entry.change_ns,
-        b"LIBARCHIVE.creationtime": entry.birth_ns,
-    }
+    # There is no keyword of the standard's for the birth, and GNU tar warns of others.
+    times = {b"mtime": entry.modify_ns, b"atime": entry.access_ns, b"ctime": entry.change_ns}
     return ((key, pax_time(time)) for key, time in times.items() if time is not None)
 
 
