@@ -138,6 +138,13 @@ class Packer(Closing):
         self._check(self._kernel.binding.library.lkl_pack_finish(self._packer, 0))
 
     @property
+    def entries(self) -> int:
+        """Sent so far, or refused; used by the thread that sends."""
+        progress = self._kernel.binding.new(LklPackProgress)
+        self._kernel.binding.library.lkl_pack_progress(self._packer, progress)
+        return progress.entries
+
+    @property
     def waiting(self) -> bool:
         """Whether it waits for the writer, and for nothing else; from any thread."""
         return bool(self._packer and self._kernel.binding.library.lkl_pack_waiting(self._packer))

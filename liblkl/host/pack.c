@@ -637,9 +637,10 @@ void lkl_pack_cancel(struct lkl_packer *packer)
 	channel_shutdown(packer->request.socket);
 }
 
-struct lkl_pack_progress lkl_pack_progress(const struct lkl_packer *packer)
+void lkl_pack_progress(const struct lkl_packer *packer,
+		       struct lkl_pack_progress *progress)
 {
-	return packer->done;
+	*progress = packer->done;
 }
 
 void lkl_pack_close(struct lkl_packer *packer)

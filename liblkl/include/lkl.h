@@ -459,7 +459,9 @@ int lkl_pack_finish(struct lkl_packer *packer, int error);
 /* From any thread before lkl_pack_close: ends all that goes on or is begun. */
 void lkl_pack_cancel(struct lkl_packer *packer);
 
-struct lkl_pack_progress lkl_pack_progress(const struct lkl_packer *packer);
+/* What was sent so far; by the thread that sends. */
+void lkl_pack_progress(const struct lkl_packer *packer,
+		       struct lkl_pack_progress *progress);
 
 /* From any thread: 1 while it waits for the other side, and for nothing else.
  */

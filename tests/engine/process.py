@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from explorer.core.errors import ExplorerError
+from explorer.host.handover import Giver
 from explorer.wire.ends import last_lines
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
@@ -25,6 +27,7 @@ from explorer.wire.messages import (
     LogRead,
     Message,
     OpenSource,
+    Pack,
     ReadLog,
     Ready,
     SourceOpened,
@@ -53,12 +56,15 @@ class EngineProcess:
         # Closed with the pipe, when its text is kept.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._said = b""
+        self._giver = Giver()
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", module],
+            [sys.executable, "-W", "error", "-m", module, "--hand-over", str(self._giver.other)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            pass_fds=[self._giver.other],
         )
+        self._giver.close_other()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self._sink = self.process.stdin
@@ -87,6 +93,7 @@ class EngineProcess:
         """Closes the pipe; returns the exit code."""
         if not self._sink.closed:
             self._sink.close()
+        self._giver.close()
         try:
             code = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -132,6 +139,14 @@ class EngineProcess:
         """Sends anything at all."""
         self._sink.write(data)
         self._sink.flush()
+
+    def pack(self, message: Pack) -> tuple[int, socket.socket]:
+        """Sends a request to pack; its number, and the end that is the writer's."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            (request,) = self.send(message)
+            self._giver.give(request, ours.fileno())
+        return request, theirs
 
     def next_frame(self) -> Frame:
         """The next frame of whatever request; EOFError when there is none any more."""

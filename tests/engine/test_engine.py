@@ -7,14 +7,14 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from explorer.core.entries import FileType
 from explorer.core.errors import (
-    ExplorerError,
+    ExportError,
     KernelError,
     RecordError,
     SourceError,
@@ -23,21 +23,20 @@ from explorer.core.errors import (
     VolumeError,
 )
 from explorer.core.exits import EXIT_PROTOCOL
+from explorer.engine.server import BULK_THREADS
 from explorer.wire.messages import (
     RANGE_LIMIT,
     Cancel,
     Counters,
-    EntryFailed,
     EntryRead,
-    Export,
-    Exported,
     Failed,
     LinksRead,
     ListDirectory,
     Listed,
     LogRead,
     OpenVolume,
-    Progress,
+    Pack,
+    Packed,
     RangeRead,
     ReadCounters,
     ReadEntry,
@@ -49,9 +48,14 @@ from explorer.wire.messages import (
     VolumeOpened,
     XattrsRead,
 )
+from explorer.wire.writing import Write, Written
 from tests.engine.fixtures import CROWD
 from tests.engine.images import LARGE_SIZE, MODIFIED_NS, XATTR, large_bytes
-from tests.engine.process import EngineProcess
+from tests.engine.process import END_SECONDS, EngineProcess
+from tests.writer.process import Writer
+
+if TYPE_CHECKING:
+    import socket
 
 PATHS = (b"", b"relative", b"//", b"/a//b", b"/a/", b"/./a", b"/a/../b", b"/a\0b")
 
@@ -193,151 +197,94 @@ def test_only_regular_files_are_read(
     assert caught.value.params["name"] == name
 
 
-def same(one: Path, other: Path) -> None:
-    """Two trees are equal: names, types, modes, times, contents, link targets."""
-    left, right = (
-        {path.relative_to(root): path for path in root.rglob("*")} for root in (one, other)
+def everything(volume: int = 0) -> Pack:
+    """All of a volume, for a writer."""
+    return Pack(
+        volume=volume,
+        paths=(b"/",),
+        name=None,
+        contents=False,
+        follow=False,
+        every_link=False,
+        holes=False,
+        extents=False,
+        plan=False,
     )
-    assert set(left) == set(right)
-    for name, path in left.items():
-        mine, theirs = path.lstat(), right[name].lstat()
-        assert mine.st_mode == theirs.st_mode, name
-        assert mine.st_mtime_ns == theirs.st_mtime_ns, name
-        if stat.S_ISREG(mine.st_mode):
-            assert path.read_bytes() == right[name].read_bytes(), name
-        elif stat.S_ISLNK(mine.st_mode):
-            assert path.readlink() == right[name].readlink(), name
 
 
-def test_exports_equal_trees(
-    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
-) -> None:
+def drain(way: socket.socket) -> bytes:
+    """All that comes until the other end is closed."""
+    with way:
+        way.settimeout(END_SECONDS)
+        return b"".join(iter(lambda: way.recv(1 << 20), b""))
+
+
+def test_packs_for_a_writer(engine: EngineProcess, ext4_image: Path, tmp_path: Path) -> None:
     before = fingerprint(ext4_image)
-    writing_engine.open(ext4_image)
-    names = (b"folder", b"links", b"many", b"odd", b"picture.png")
-    paths = tuple(b"/" + name for name in names)
-    (request,) = writing_engine.send(Export(0, paths, bytes(tmp_path), replace=False))
-    parts, end = writing_engine.collect(request, Exported)
-    assert [part for part in parts if isinstance(part, EntryFailed)] == []
-    assert end.errors == 0
-    for name in names[:-1]:
-        same(tree / name.decode(), tmp_path / name.decode())
-    assert (tmp_path / "picture.png").read_bytes() == (tree / "picture.png").read_bytes()
-    assert end.written >= LARGE_SIZE
+    engine.open(ext4_image)
+    request, way = engine.pack(everything())
+    job = Write(sink="folder", destination=bytes(tmp_path), conflicts="skip")
+    with way, Writer(way.fileno()) as writer:
+        way.close()
+        end = writer.run(job)
+        assert writer.stop() == 0
+    assert isinstance(end, Written)
+    _, packed = engine.collect(request, Packed)
+    assert packed.entries == end.seen
+    assert (end.complete, end.failed, end.damaged) == (True, 0, 0)
+    assert (tmp_path / "folder" / "large.bin").read_bytes() == large_bytes()
     assert fingerprint(ext4_image) == before
-    counters = writing_engine.ask(ReadCounters(), Counters)
+    counters = engine.ask(ReadCounters(), Counters)
     assert counters.written_bytes == 0
     assert counters.read_bytes > LARGE_SIZE
 
 
-def test_the_root_stands_for_all_that_is_in_it(
-    writing_engine: EngineProcess, crowd_image: Path, tmp_path: Path
+def test_packing_neither_blocks_nor_outlives_its_cancel(
+    engine: EngineProcess, crowd_image: Path
 ) -> None:
-    writing_engine.open(crowd_image)
-    (request,) = writing_engine.send(Export(0, (b"/",), bytes(tmp_path), replace=False))
-    _, end = writing_engine.collect(request, Exported)
-    assert end.errors == 0
-    assert len(list(tmp_path.iterdir())) == CROWD
+    engine.open(crowd_image)
+    engine.ask(OpenVolume(0), VolumeOpened)
+    # Nobody reads what these send, so they never come to their end.
+    packing = [engine.pack(everything()) for _ in range(BULK_THREADS + 1)]
+    for _, way in packing[:-1]:
+        assert way.recv(1)
+    (look,) = engine.send(ReadEntry(0, b"/file000001.txt"))
+    assert engine.next_frame().request == look
+    # The last has not been begun, the others wait for their writers: all end.
+    for request, _way in (packing[-1], *packing[:-1]):
+        engine.send(Cancel(request))
+        message = engine.receive(request)
+        assert isinstance(message, Failed)
+        assert message.error.code in ("export.cancelled", "request.cancelled")
+    *_, (_, way) = packing
+    way.close()
+    for _, way in packing[:-1]:
+        # Nothing of it goes on.
+        drain(way)
+    assert len(engine.list(0, b"/")) == CROWD
 
 
-def test_existing_files_are_kept_unless_asked(
-    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path
+def test_a_writer_that_goes_ends_the_packing(engine: EngineProcess, crowd_image: Path) -> None:
+    engine.open(crowd_image)
+    request, way = engine.pack(everything())
+    assert way.recv(1)
+    way.close()
+    with pytest.raises(ExportError) as caught:
+        engine.collect(request, Packed)
+    assert caught.value.code == "export.cancelled"
+    assert engine.ask(OpenVolume(0), VolumeOpened).type == "squashfs"
+
+
+def test_what_cannot_be_packed_is_shown_to_the_writer(
+    engine: EngineProcess, disk_image: Path
 ) -> None:
-    (tmp_path / "readme.txt").write_text("mine")
-    writing_engine.open(ext4_image)
-    paths = (b"/readme.txt", b"/empty", b"/missing")
-    (request,) = writing_engine.send(Export(0, paths, bytes(tmp_path), replace=False))
-    parts, end = writing_engine.collect(request, Exported)
-    failed = {part.path for part in parts if isinstance(part, EntryFailed)}
-    assert failed == {b"/readme.txt", b"/missing"}
-    assert end.errors == 2
-    assert (tmp_path / "readme.txt").read_text() == "mine"
-    assert (tmp_path / "empty").exists()
-    (request,) = writing_engine.send(Export(0, paths[:1], bytes(tmp_path), replace=True))
-    _, end = writing_engine.collect(request, Exported)
-    assert end.errors == 0
-    assert (tmp_path / "readme.txt").read_bytes() == (tree / "readme.txt").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "readme.txt"]
-
-
-@pytest.mark.parametrize("replace", [False, True])
-def test_folders_that_exist_are_merged(
-    writing_engine: EngineProcess, ext4_image: Path, tree: Path, tmp_path: Path, replace: bool
-) -> None:
-    folder = tmp_path / "folder"
-    (folder / "below").mkdir(parents=True)
-    (folder / "below" / "deep.txt").write_text("mine")
-    (folder / "below" / "more").write_text("mine too")
-    # A folder where a file belongs is in the way of both.
-    (folder / "large.bin").mkdir()
-    writing_engine.open(ext4_image)
-    (request,) = writing_engine.send(Export(0, (b"/folder", b"/many"), bytes(tmp_path), replace))
-    parts, end = writing_engine.collect(request, Exported)
-    failed = {part.path for part in parts if isinstance(part, EntryFailed)}
-    kept = {b"/folder/below/deep.txt"}
-    assert failed == {b"/folder/large.bin"} | (set() if replace else kept)
-    assert end.errors == len(failed)
-    deep = "mine" if not replace else (tree / "folder/below/deep.txt").read_text()
-    assert (folder / "below" / "deep.txt").read_text() == deep
-    assert (folder / "below" / "more").read_text() == "mine too"
-    assert {path.name for path in folder.iterdir()} == {
-        path.name for path in (tree / "folder").iterdir()
-    }
-    # Folder and contents, each once.
-    copied = [*(tree / "folder").rglob("*"), *(tree / "many").rglob("*")]
-    assert end.entries == len(copied) + 2
-    same(tree / "many", tmp_path / "many")
-
-
-def test_a_link_is_no_folder_to_merge_with(
-    writing_engine: EngineProcess, ext4_image: Path, tmp_path: Path
-) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    destination = tmp_path / "destination"
-    destination.mkdir()
-    (destination / "folder").symlink_to(elsewhere)
-    writing_engine.open(ext4_image)
-    for replace in (False, True):
-        (request,) = writing_engine.send(Export(0, (b"/folder",), bytes(destination), replace))
-        parts, end = writing_engine.collect(request, Exported)
-        assert [part.path for part in parts if isinstance(part, EntryFailed)] == [b"/folder"]
-        assert end.errors == 1
-    assert list(elsewhere.iterdir()) == []
-
-
-def test_a_missing_destination_is_said(
-    writing_engine: EngineProcess, ext4_image: Path, tmp_path: Path
-) -> None:
-    writing_engine.open(ext4_image)
-    (request,) = writing_engine.send(Export(0, (b"/empty",), bytes(tmp_path / "no"), replace=False))
-    with pytest.raises(ExplorerError) as caught:
-        writing_engine.collect(request, Exported)
-    assert caught.value.code == "export.missing-folder"
-
-
-def test_an_export_neither_blocks_nor_outlives_its_cancel(
-    writing_engine: EngineProcess, crowd_image: Path, tmp_path: Path
-) -> None:
-    writing_engine.open(crowd_image)
-    writing_engine.ask(OpenVolume(0), VolumeOpened)
-    export = Export(0, (b"/",), bytes(tmp_path), replace=False)
-    first, second, look = writing_engine.send(export, export, ReadEntry(0, b"/file000001.txt"))
-    writing_engine.send(Cancel(second))
-    order: list[int] = []
-    while len(order) < 3:
-        frame = writing_engine.next_frame()
-        if isinstance(frame.message, Progress) and frame.request == first and len(order) == 2:
-            writing_engine.send(Cancel(first))
-        elif isinstance(frame.message, (EntryRead, Failed, Exported)):
-            order.append(frame.request)
-            if frame.request != look:
-                assert isinstance(frame.message, Failed)
-                assert frame.message.error.code in ("export.cancelled", "request.cancelled")
-    # What waits ends where it stands when it is cancelled, behind what is at work.
-    assert order[2] == first
-    assert len(list(tmp_path.iterdir())) < CROWD
-    assert not list(tmp_path.glob("*.part"))
+    engine.open(disk_image)
+    for number, code in ((2, "volume.locked"), (3, "volume.unknown"), (9, "volume.missing")):
+        request, way = engine.pack(everything(number))
+        assert drain(way) == b""
+        with pytest.raises(VolumeError) as caught:
+            engine.collect(request, Packed)
+        assert caught.value.code == code
 
 
 def test_a_locked_or_unknown_volume_says_why(engine: EngineProcess, disk_image: Path) -> None:
@@ -401,12 +348,14 @@ def test_bytes_that_are_no_request_end_it() -> None:
     assert engine.close() == EXIT_PROTOCOL
 
 
-def test_it_ends_with_the_pipe_even_while_it_works(crowd_image: Path, tmp_path: Path) -> None:
+def test_it_ends_with_the_pipe_even_while_it_works(crowd_image: Path) -> None:
     with EngineProcess() as engine:
         engine.open(crowd_image)
-        engine.send(Export(0, (b"/",), bytes(tmp_path), replace=False))
+        _, way = engine.pack(everything())
+        assert way.recv(1)
         assert engine.close() == 0
-    assert len(list(tmp_path.iterdir())) < CROWD
+    # Nothing of it goes on.
+    assert drain(way)
 
 
 def test_it_loads_no_qt_and_heeds_no_interrupt(engine: EngineProcess, ext4_image: Path) -> None:

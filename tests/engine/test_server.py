@@ -13,17 +13,15 @@ import pytest
 
 from explorer.core.errors import RecordError
 from explorer.engine.server import INTERACTIVE_THREADS, Server
+from explorer.wire.evidence import HashProgress, HashSource, SourceHashed
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
     Cancel,
     Counters,
-    Export,
-    Exported,
     Failed,
     Listed,
     LogRead,
     Message,
-    Progress,
     ReadCounters,
     ReadLog,
     Reply,
@@ -36,7 +34,8 @@ if TYPE_CHECKING:
     from explorer.engine.server import Answer
 
 WAIT = 60.0
-JOB = Export(0, (b"/",), b"/x", replace=False)
+JOB = HashSource(("sha256",), stored=True, disk=True)
+STEP = HashProgress(1, 2)
 LOOK = ReadCounters()
 COUNTERS = Counters(0, 0, 0, 0, 0)
 
@@ -54,13 +53,13 @@ class Work:
 
     def handle(self, message: Message, answer: Answer) -> Reply:
         """Bulk work goes on by steps until it may end."""
-        if isinstance(message, Export):
+        if isinstance(message, HashSource):
             self.begun.release()
             while not self.go_on.wait(0.001):
                 answer.check()
                 if self.flood:
-                    answer.send(Progress(1, 2, 3))
-            return Exported(0, 0, 0)
+                    answer.send(STEP)
+            return SourceHashed()
         if isinstance(message, ReadLog):
             self.begun.release()
             self.looks.wait(WAIT)
@@ -143,7 +142,7 @@ def test_what_waits_for_a_thread_ends_at_once_when_it_is_cancelled(
     # Its number is free again, and so is its thread.
     window.ask((1, JOB))
     work.go_on.set()
-    assert window.take() == Frame(1, Exported(0, 0, 0))
+    assert window.take() == Frame(1, SourceHashed())
 
 
 def test_several_are_answered_at_once_while_bulk_work_goes_on(window: Window, work: Work) -> None:
@@ -174,7 +173,7 @@ def test_answers_overtake_what_bulk_work_sends(window: Window, work: Work) -> No
         before += frame.request == 1
     work.go_on.set()
     # What the pipe held already, a frame that was being written, and those let in between.
-    size = sum(map(len, encode(1, Progress(1, 2, 3))))
+    size = sum(map(len, encode(1, STEP)))
     assert before <= (1 << 16) // size + 1 + 10
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -23,19 +24,18 @@ from explorer.core.errors import (
     VolumeError,
 )
 from explorer.core.messages import describe
+from explorer.wire.evidence import HashProgress, HashSource, SourceHashed
 from explorer.wire.frames import encode
 from explorer.wire.messages import (
     Counters,
     Entries,
     EntryRead,
-    Export,
-    Exported,
     ListDirectory,
     Listed,
     Message,
     OpenSource,
     OpenVolume,
-    Progress,
+    Pack,
     ReadCounters,
     ReadEntry,
     Ready,
@@ -51,6 +51,18 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from tests.gui.conftest import OpenSession
+
+EVERYTHING = Pack(
+    volume=0,
+    paths=(b"/",),
+    name=None,
+    contents=False,
+    follow=False,
+    every_link=False,
+    holes=False,
+    extents=False,
+    plan=False,
+)
 
 
 class Asked:
@@ -93,14 +105,17 @@ def test_a_source_that_cannot_be_opened(qtbot: QtBot, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_call_fails_and_a_dropped_one_is_silent(
-    qtbot: QtBot, open_session: OpenSession, crowd_image: Path, tmp_path: Path
+    qtbot: QtBot, open_session: OpenSession, crowd_image: Path
 ) -> None:
     session = open_session(crowd_image)
     dropped = Asked(session, ListDirectory(0, b"/"))
     dropped.call.drop()
-    export = Asked(session, Export(0, (b"/",), bytes(tmp_path), replace=False))
-    export.call.cancel()
-    error = export.end(qtbot)
+    packing = Asked(session, EVERYTHING)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        session.hand_over(packing.call, ours.fileno())
+        packing.call.cancel()
+        error = packing.end(qtbot)
     assert isinstance(error, ExplorerError)
     assert error.code in ("request.cancelled", "export.cancelled")
     assert isinstance(Asked(session, OpenVolume(0)).end(qtbot), VolumeOpened)
@@ -239,8 +254,8 @@ def test_a_flood_of_answers_does_not_fill_the_memory(qtbot: QtBot) -> None:
         "    for _ in range(300): os.write(1, piece)\n"
         "finally: os.write(1, bytes.fromhex(sys.argv[3]))\n"
     )
-    part = answer(Progress(1, 2, 3))
-    end = answer(Exported(1, 2, 3))
+    part = answer(HashProgress(1, 2))
+    end = answer(SourceHashed())
     engine = Engine(command=[sys.executable, "-c", flood, READY.hex(), part.hex(), end.hex()])
     ends: list[object] = []
     most = 0
@@ -250,9 +265,10 @@ def test_a_flood_of_answers_does_not_fill_the_memory(qtbot: QtBot) -> None:
         most = max(most, len(engine._reader._buffer))
 
     engine.start()
-    engine.request(Export(0, (b"/",), b"/x", replace=False), ends.append, ends.append, take)
+    request = HashSource(("sha256",), stored=True, disk=True)
+    engine.request(request, ends.append, ends.append, take)
     qtbot.waitUntil(lambda: bool(ends), timeout=WAIT_MS)
-    assert isinstance(ends[0], Exported)
+    assert isinstance(ends[0], SourceHashed)
     assert 0 < most < 3 * WAITING_LIMIT
     engine.stop()
     engine.wait_stopped()
