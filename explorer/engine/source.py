@@ -21,7 +21,6 @@ from explorer.core.errors import (
 from explorer.core.exits import EXIT_KERNEL_ENDED
 from explorer.core.views import View
 from explorer.engine import evidence, watch
-from explorer.engine.export import export
 from explorer.engine.packing import Beats, pack
 from explorer.engine.paths import check_path, resolve, split_path
 from explorer.host.folders import cache_folder
@@ -44,7 +43,6 @@ from explorer.wire.messages import (
     Counters,
     Entries,
     EntryRead,
-    Export,
     FindSubvolumes,
     LinksRead,
     ListDirectory,
@@ -164,8 +162,6 @@ class Source(Closing):
                 return XattrsRead.of(found)
             case ReadRange(volume, path, offset, length):
                 return self._read_range(volume, path, offset, length)
-            case Export():
-                return export(self._mount(message.volume), message, answer)
             case HashSource(volume=volume):
                 wanted = None if volume is None else self._volume(volume)
                 return evidence.hash_source(self._opened(), wanted, message, answer)

@@ -10,7 +10,7 @@ system.
 from __future__ import annotations
 
 from explorer.kernel.devices import BlockDevice, Mount
-from explorer.kernel.files import Directory, ExportFailure, ExportResult, File, Walk
+from explorer.kernel.files import Directory, File, Walk
 from explorer.kernel.kernel import Disk, DiskSource, Kernel, Partition
 
 __all__ = [
@@ -18,8 +18,6 @@ __all__ = [
     "Directory",
     "Disk",
     "DiskSource",
-    "ExportFailure",
-    "ExportResult",
     "File",
     "Kernel",
     "Mount",

@@ -95,24 +95,6 @@ class LklPartition:
     size: int
 
 
-class LklExport:
-    """``struct lkl_export``."""
-
-    flags: int
-    max_depth: int
-    progress: CData
-    failed: CData
-    opaque: CData
-
-
-class LklExportProgress:
-    """``struct lkl_export_progress``."""
-
-    entries: int
-    bytes: int
-    errors: int
-
-
 class LklPack:
     """``struct lkl_pack``."""
 
@@ -209,11 +191,6 @@ class Library(Protocol):
     LKL_PACK_FOLLOW: int
     LKL_PACK_PLAN: int
     LKL_PACK_EVERY_LINK: int
-    LKL_EXPORT_OWNER: int
-    LKL_EXPORT_XATTRS: int
-    LKL_EXPORT_SPECIAL: int
-    LKL_EXPORT_OVERWRITE: int
-    LKL_EXPORT_CONTENTS: int
 
     def lkl_init(self, kernel: CData, options: LklOptions) -> int: ...
     def lkl_start_kernel(self, kernel: CData) -> int: ...
@@ -271,16 +248,6 @@ class Library(Protocol):
     ) -> int: ...
     def lkl_read_xattrs(
         self, kernel: CData, directory: int, name: bytes, buffer: CData, size: int
-    ) -> int: ...
-    def lkl_export(
-        self,
-        kernel: CData,
-        directory: int,
-        name: bytes,
-        host_directory: int,
-        target: bytes,
-        request: LklExport,
-        result: LklExportProgress,
     ) -> int: ...
     def lkl_pack_open(self, kernel: CData, request: LklPack, packer: CData) -> int: ...
     def lkl_pack_entry(self, packer: CData, directory: int, name: bytes, target: bytes) -> int: ...
@@ -370,10 +337,8 @@ _SIGNATURES = {
     "write": "int(void *, uint64_t, const void *, size_t)",
     "map": "int64_t(void *, uint64_t, uint64_t, struct lkl_disk_extent *, size_t)",
     "copied": "int(void *, uint64_t)",
-    "exported": "int(void *, const struct lkl_export_progress *)",
     "packed": "int(void *, const struct lkl_pack_progress *)",
     "extra": "int(void *, struct lkl_packer *, const struct lkl_stat *)",
-    "failed": "void(void *, const char *, size_t, const char *, int, int)",
 }
 _EIO = 5
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from explorer.core.closing import Closing
 from explorer.core.entries import Entry, iter_entries
 from explorer.core.errors import ExportError, RecordError
-from explorer.kernel.binding import Callbacks, LklExport, LklExportProgress
+from explorer.kernel.binding import Callbacks
 from explorer.kernel.calls import Kept, c_path
 
 if TYPE_CHECKING:
@@ -83,33 +83,6 @@ def decode_xattrs(records: bytes | memoryview) -> dict[bytes, bytes]:
     return found
 
 
-class ExportFailure(NamedTuple):
-    """An entry that an export could not keep whole."""
-
-    path: bytes
-    """Relative to what was exported; empty for the thing itself."""
-    operation: str
-    """What failed, as ``open``, ``read``, ``write``, ``owner``."""
-    errno: int
-    """Positive; the host's number when ``host``, else Linux' own."""
-    name: str
-    """The errno's name, as ``EIO``."""
-    reason: str
-    """The errno's text."""
-    host: bool
-    """Whether the host refused it, rather than the image."""
-
-
-class ExportResult(NamedTuple):
-    """What an export did."""
-
-    entries: int
-    """Done or failed."""
-    bytes: int
-    """Of file data written."""
-    errors: int
-
-
 class Directory(_Handle):
     """An open directory."""
 
@@ -174,83 +147,6 @@ class Directory(_Handle):
         return buffer, kernel.binding.library.lkl_read_xattrs(
             kernel.pointer, self.descriptor, c_path(name), buffer, size
         )
-
-    def export(
-        self,
-        name: bytes,
-        host_directory: int,
-        target: bytes,
-        *,
-        contents: bool = False,
-        owner: bool = False,
-        xattrs: bool = True,
-        special: bool = False,
-        overwrite: bool = False,
-        progress: Callable[[ExportResult], bool] | None = None,
-        failed: Callable[[ExportFailure], None] | None = None,
-    ) -> ExportResult:
-        """Copy an entry, with all below it, to the host; the loop is in C.
-
-        It is written below the host's descriptor ``host_directory`` under the name ``target``; with
-        ``contents`` a directory's entries go into ``target`` itself. ``owner`` and ``special``
-        (device nodes) need rights on the host. ``progress`` is called now and then and cancels by
-        True; ``failed`` is called for each entry that could not be kept whole.
-
-        Raises :exc:`KernelError` when nothing could be begun, :exc:`ExportError`
-        (``export.cancelled``) when cancelled, and whatever a callback raised.
-        """
-        kernel, ffi, library = self._kernel, self._kernel.binding.ffi, self._kernel.binding.library
-        kept = Kept()
-        request = kernel.binding.new(LklExport)
-        request.flags = (
-            (library.LKL_EXPORT_CONTENTS if contents else 0)
-            | (library.LKL_EXPORT_OWNER if owner else 0)
-            | (library.LKL_EXPORT_XATTRS if xattrs else 0)
-            | (library.LKL_EXPORT_SPECIAL if special else 0)
-            | (library.LKL_EXPORT_OVERWRITE if overwrite else 0)
-        )
-
-        def on_progress(now: LklExportProgress) -> int:
-            if progress is None:
-                return 0
-            return int(bool(progress(ExportResult(now.entries, now.bytes, now.errors))))
-
-        def on_failed(path: CData, length: int, operation: CData, error: int, host: int) -> None:
-            # A file that was at work when the caller cancelled is no failure.
-            if failed is not None and not kernel.is_cancelled(error):
-                wrong = kernel.make_error(-error, kernel.binding.text(operation))
-                failed(
-                    ExportFailure(
-                        bytes(ffi.buffer(path, length)),
-                        wrong.call,
-                        -error,
-                        wrong.name,
-                        wrong.reason,
-                        bool(host),
-                    )
-                )
-
-        # They live until the call has ended: this name holds them.
-        callbacks = Callbacks(kernel.binding, kept)
-        request.progress = callbacks.add("exported", on_progress)
-        request.failed = callbacks.add("failed", on_failed)
-        request.opaque = callbacks.opaque
-        result = kernel.binding.new(LklExportProgress)
-        code = library.lkl_export(
-            kernel.pointer,
-            self.descriptor,
-            c_path(name),
-            host_directory,
-            c_path(target),
-            request,
-            result,
-        )
-        del callbacks
-        kept.raise_kept()
-        if kernel.is_cancelled(code):
-            raise ExportError("export.cancelled")
-        kernel.check(code, "export", self._path.rstrip(b"/") + b"/" + name)
-        return ExportResult(result.entries, result.bytes, result.errors)
 
 
 class Walk(Closing):

@@ -18,7 +18,7 @@ from explorer.ui.contents import ContentsView
 from explorer.ui.extraction import Selection
 from explorer.ui.icons import tree_icon, type_icon
 from explorer.ui.preview.pane import PreviewPane
-from explorer.wire.messages import EXPORT_LIMIT
+from explorer.wire.messages import PATHS_LIMIT
 
 if TYPE_CHECKING:
     from PySide6.QtCore import QSettings
@@ -201,10 +201,10 @@ class Browser(QSplitter):
         return type_icon(self.contents_model.type(row)).pixmap(32, 32) if row >= 0 else QPixmap()
 
     def selection(self) -> Selection | None:
-        """The entries selected, at most as many as one export takes; None when there are none."""
+        """The entries selected, at most as many as one copy takes; None when there are none."""
         model, here = self.contents_model, self.contents_model.location
-        # As many names as one export takes: the shorter of the two ends it.
-        rows = [row for row, _ in zip(self.contents.iter_selected_rows(), range(EXPORT_LIMIT))]  # noqa: B905
+        # As many names as one copy takes: the shorter of the two ends it.
+        rows = [row for row, _ in zip(self.contents.iter_selected_rows(), range(PATHS_LIMIT))]  # noqa: B905
         if here is None or not rows:
             return None
         are_files = all(model.type(row) == FileType.FILE for row in rows)

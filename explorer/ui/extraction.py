@@ -37,7 +37,7 @@ class Selection(NamedTuple):
 
     folder: Location
     names: list[bytes]
-    """At most ``EXPORT_LIMIT``."""
+    """At most ``PATHS_LIMIT``."""
     total: int | None
     """Bytes of them, where that is known without walking folders."""
 

@@ -19,7 +19,7 @@ from explorer.wire.messages import MESSAGES, Message
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Changed with every change of a message; the two ends must agree."""
 
 MAGIC = b"LX"

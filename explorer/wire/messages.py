@@ -57,7 +57,6 @@ from explorer.wire.limits import (
     VolumeNumber,
     Word,
     XattrName,
-    is_below,
 )
 from explorer.wire.writing import (
     AnswerConflict,
@@ -79,7 +78,7 @@ if TYPE_CHECKING:
 RANGE_LIMIT = 1 << 20
 """Bytes of a file that are read at once."""
 LINKS_LIMIT = 512
-EXPORT_LIMIT = 100_000
+PATHS_LIMIT = 100_000
 VOLUMES_LIMIT = 4096
 XATTRS_LIMIT = 1 << 16
 
@@ -204,23 +203,6 @@ class ReadRange:
 
 
 @dataclass(frozen=True, slots=True)
-class Export:
-    """Copy entries, with all below them, into a folder of the host.
-
-    :class:`Progress` now and then, :class:`EntryFailed` for each entry not kept whole, then
-    :class:`Exported`.
-    """
-
-    volume: VolumeNumber
-    paths: Annotated[tuple[Path, ...], AtMost(EXPORT_LIMIT)]
-    """The root stands for all that is in it."""
-    destination: HostPath
-    """A folder of the host that exists."""
-    replace: bool
-    """Replace files that exist; otherwise they are reported and left. Folders are merged with."""
-
-
-@dataclass(frozen=True, slots=True)
 class Pack:
     """Send entries, with all below them, to a writer: answered by :class:`Packed`.
 
@@ -229,7 +211,7 @@ class Pack:
     """
 
     volume: VolumeNumber
-    paths: Annotated[tuple[Path, ...], AtMost(EXPORT_LIMIT)]
+    paths: Annotated[tuple[Path, ...], AtMost(PATHS_LIMIT)]
     """The root stands for all that is in it."""
     name: Name | None
     """What the only path's entry is called at the destination; None for its own name."""
@@ -296,31 +278,6 @@ class Entries:
         """Each record is an entry of one folder, not of a walk."""
         if any(entry.depth or not entry.name for entry in self.entries):
             raise ValueError("a record of a walk")
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an export is."""
-
-    entries: Count
-    """Done or failed."""
-    written: Count
-    """Bytes of file data."""
-    errors: Count
-
-
-@dataclass(frozen=True, slots=True)
-class EntryFailed:
-    """An entry that an export could not keep whole."""
-
-    path: Path
-    """From the volume's root."""
-    error: ExplorerError
-
-    def check_answer(self, request: Export) -> None:
-        """Only what was asked for can fail."""
-        if not any(is_below(self.path, path) for path in request.paths):
-            raise ValueError("a path that was not asked for")
 
 
 # ---- Ends of an answer -----------------------------------------------------
@@ -461,15 +418,6 @@ class RangeRead:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """The export ended; what failed was reported on the way."""
-
-    entries: Count
-    written: Count
-    errors: Count
-
-
-@dataclass(frozen=True, slots=True)
 class Packed:
     """All was sent."""
 
@@ -517,7 +465,6 @@ Request = (
     | ReadLinks
     | ReadXattrs
     | ReadRange
-    | Export
     | Pack
     | ReadCounters
     | ReadLog
@@ -526,7 +473,7 @@ Request = (
     | Write
     | EvidenceRequest
 )
-Part = Entries | Progress | EntryFailed | WriterPart | EvidencePart
+Part = Entries | WriterPart | EvidencePart
 Reply = (
     SourceOpened
     | VolumeOpened
@@ -535,7 +482,6 @@ Reply = (
     | LinksRead
     | XattrsRead
     | RangeRead
-    | Exported
     | Packed
     | Counters
     | LogRead
@@ -555,13 +501,10 @@ MESSAGES: dict[int, type[Message]] = {
     7: ReadLinks,
     8: ReadXattrs,
     9: ReadRange,
-    10: Export,
     11: ReadCounters,
     12: ReadLog,
     13: Cancel,
     14: Entries,
-    15: Progress,
-    16: EntryFailed,
     17: Failed,
     18: SourceOpened,
     19: VolumeOpened,
@@ -570,7 +513,6 @@ MESSAGES: dict[int, type[Message]] = {
     22: LinksRead,
     23: XattrsRead,
     24: RangeRead,
-    25: Exported,
     26: Counters,
     27: LogRead,
     28: Unlock,
@@ -601,7 +543,8 @@ MESSAGES: dict[int, type[Message]] = {
     107: SourceHashed,
     108: Searched,
 }
-"""The number that stands for each class in a frame's header."""
+"""The number that stands for each class in a frame's header; one that was given up is not used
+again."""
 
 REPLIES: dict[type[Request], type[Reply]] = {
     OpenSource: SourceOpened,
@@ -612,7 +555,6 @@ REPLIES: dict[type[Request], type[Reply]] = {
     ReadLinks: LinksRead,
     ReadXattrs: XattrsRead,
     ReadRange: RangeRead,
-    Export: Exported,
     Pack: Packed,
     ReadCounters: Counters,
     ReadLog: LogRead,
@@ -629,7 +571,6 @@ REPLIES: dict[type[Request], type[Reply]] = {
 
 PARTS: dict[type[Request], tuple[type[Part], ...]] = {
     ListDirectory: (Entries,),
-    Export: (Progress, EntryFailed),
     Write: (WriteProgress, EntriesFailed, NamesMapped, Conflict),
     HashSource: (HashProgress, SourceDigest),
     ReadTimeline: (Rows, WalkFailed),
@@ -641,7 +582,7 @@ PARTS: dict[type[Request], tuple[type[Part], ...]] = {
 
 BULK: frozenset[type[Request]] = frozenset(
     (
-        *(Export, Pack, Write),
+        *(Pack, Write),
         *(HashSource, ReadTimeline, ReadInventory, FindEntries, SearchContents),
     )
 )

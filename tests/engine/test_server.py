@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from explorer.core.errors import RecordError
-from explorer.engine.server import INTERACTIVE_THREADS, Server
+from explorer.engine.server import BULK_THREADS, INTERACTIVE_THREADS, Server
 from explorer.wire.evidence import HashProgress, HashSource, SourceHashed
 from explorer.wire.frames import Frame, FrameReader, encode
 from explorer.wire.messages import (
@@ -130,10 +130,12 @@ def window(work: Work) -> Iterator[Window]:
 def test_what_waits_for_a_thread_ends_at_once_when_it_is_cancelled(
     window: Window, work: Work
 ) -> None:
-    window.ask((1, JOB), (2, JOB), (3, JOB))
-    work.begun.acquire()
-    window.ask((0, Cancel(3)), (0, Cancel(2)), (0, Cancel(99)))
-    for number in (3, 2):
+    busy, waiting = BULK_THREADS, (BULK_THREADS + 2, BULK_THREADS + 1)
+    window.ask(*((number, JOB) for number in range(1, busy + 3)))
+    for _ in range(busy):
+        assert work.begun.acquire(timeout=WAIT)
+    window.ask(*((0, Cancel(number)) for number in (*waiting, 99)))
+    for number in waiting:
         frame = window.take()
         assert isinstance(frame.message, Failed)
         assert (frame.request, frame.message.error.code) == (number, "request.cancelled")
@@ -142,7 +144,8 @@ def test_what_waits_for_a_thread_ends_at_once_when_it_is_cancelled(
     # Its number is free again, and so is its thread.
     window.ask((1, JOB))
     work.go_on.set()
-    assert window.take() == Frame(1, SourceHashed())
+    ends = sorted(window.take() for _ in range(busy))
+    assert ends == [Frame(number, SourceHashed()) for number in range(1, busy + 1)]
 
 
 def test_several_are_answered_at_once_while_bulk_work_goes_on(window: Window, work: Work) -> None:

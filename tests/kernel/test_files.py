@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,13 +12,13 @@ import pytest
 from explorer.core.entries import FileType, iter_entries
 from explorer.core.errors import ExportError, KernelError, RecordError
 from explorer.kernel.files import decode_xattrs
-from tests.trees import assert_same, host_facts, noise
+from tests.trees import noise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-    from explorer.kernel import ExportFailure, ExportResult, Mount
+    from explorer.kernel import Mount
     from explorer.volumes import MountedVolume
 
 
@@ -206,89 +204,3 @@ def test_an_error_of_the_host_is_the_hosts(mount: Mount) -> None:
     with mount.open_file(b"/folder/large") as file, pytest.raises(BrokenPipeError):
         file.copy_to_fd(writer)
     os.close(writer)
-
-
-# ---- Export ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[int]:
-    descriptor = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
-    yield descriptor
-    os.close(descriptor)
-
-
-def test_a_tree_is_exported_whole(mount: Mount, tree: Path, tmp_path: Path, folder: int) -> None:
-    failures: list[ExportFailure] = []
-    steps: list[ExportResult] = []
-
-    def progress(now: ExportResult) -> bool:
-        steps.append(now)
-        return False
-
-    with mount.open_directory() as root:
-        result = root.export(
-            b"folder", folder, b"copy", owner=os.geteuid() == 0, special=True,
-            progress=progress, failed=failures.append,
-        )  # fmt: skip
-    assert not failures
-    wanted = host_facts(tree / "folder")
-    assert result.entries == len(wanted)
-    assert result.errors == 0
-    # The third name of a file stands outside of what was copied.
-    for name in (b"second name", b"deeper/third name"):
-        wanted[name] = replace(wanted[name], links=2)
-    assert_same(host_facts(tmp_path / "copy"), wanted)
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_an_export_can_be_cancelled(mount: Mount, tmp_path: Path, folder: int) -> None:
-    with mount.open_directory() as root, pytest.raises(ExportError) as caught:
-        root.export(b".", folder, b"copy", progress=lambda _now: True)
-    assert caught.value.code == "export.cancelled"
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_what_exists_is_reported_not_replaced(mount: Mount, tmp_path: Path, folder: int) -> None:
-    (tmp_path / "block").write_bytes(b"mine")
-    failures: list[ExportFailure] = []
-    with mount.open_directory() as root:
-        result = root.export(b"block", folder, b"block", failed=failures.append)
-        assert result.errors == 1
-        assert [(one.name, one.host) for one in failures] == [("EEXIST", True)]
-        assert (tmp_path / "block").read_bytes() == b"mine"
-        root.export(b"block", folder, b"block", overwrite=True, failed=failures.append)
-    assert len(failures) == 1
-    assert (tmp_path / "block").read_bytes() == noise(4096, 1)
-
-
-@pytest.mark.parametrize("target", [b"..", b"a/b", b"", b"/tmp/x"])
-def test_nothing_is_written_elsewhere(mount: Mount, folder: int, target: bytes) -> None:
-    with mount.open_directory() as root:
-        assert error_of(lambda: root.export(b"block", folder, target)) == "EINVAL"
-
-
-def test_what_is_not_there_cannot_be_exported(mount: Mount, folder: int) -> None:
-    with mount.open_directory() as root:
-        assert error_of(lambda: root.export(b"missing", folder, b"x")) == "ENOENT"
-
-
-def test_a_bug_in_a_callback_comes_back_from_an_export(mount: Mount, folder: int) -> None:
-    with mount.open_directory() as root, pytest.raises(ZeroDivisionError):
-        root.export(b".", folder, b"copy", progress=lambda _now: 1 // 0 == 0)
-
-
-def test_an_export_and_a_listing_at_once(mount: Mount, tmp_path: Path, folder: int) -> None:
-    listed: list[int] = []
-
-    def read() -> None:
-        for _ in range(50):
-            with mount.open_directory() as root:
-                listed.append(sum(1 for _ in root))
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    with mount.open_directory() as root:
-        root.export(b".", folder, b"copy", special=True)
-    thread.join()
-    assert len(set(listed)) == 1
