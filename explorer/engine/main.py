@@ -34,18 +34,15 @@ NICENESS = 5
 """The window goes before it."""
 
 
-def main(*, confined: bool = True) -> int:
-    """Serves until the window closes the pipe; returns the process's exit code.
-
-    One that is not confined is for tests of what needs files of the host.
-    """
+def main() -> int:
+    """Serves until the window closes the pipe; returns the process's exit code."""
     # Ctrl+C in a terminal reaches all processes; the window decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_file_limit()
     parser = ArgumentParser()
     parser.add_argument("--hand-over", type=int, metavar="DESCRIPTOR")
     engine = _Engine(parser.parse_args().hand_over)
-    bounds = Bounds(overdue=watch.overdue, niceness=NICENESS, confined=confined)
+    bounds = Bounds(overdue=watch.overdue, niceness=NICENESS)
     return _tell(keep(engine, Rules(cache_folder=cache_folder()), (), bounds))
 
 

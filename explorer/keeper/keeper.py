@@ -22,10 +22,8 @@ from explorer.keeper.modules import library_paths, use_keeper
 from explorer.keeper.rules import Abuse, Grant
 from explorer.keeper.wishes import decode_wish, encode
 from explorer.native.confine import (
-    PARTS,
     Confinement,
     confine,
-    die_with_parent,
     memory_bound,
 )
 
@@ -89,8 +87,6 @@ class Bounds:
     """What hangs, if anything does."""
     niceness: int = 0
     """Added to the confined process's: how much others go before it."""
-    confined: bool = True
-    """Whether anything is given up at all."""
     without: frozenset[str] = frozenset()
     """Parts of the confinement to leave out, as if the host lacked them."""
 
@@ -119,7 +115,9 @@ def keep(work: Work, rules: Rules, paths: tuple[bytes, ...], bounds: Bounds) -> 
 def end_like(ending: Ending) -> None:
     """End by the signal that the confined process ended by, if there was one."""
     if ending.signal:
-        signal.signal(ending.signal, signal.SIG_DFL)
+        # What nobody can ignore nobody can set, either.
+        with suppress(OSError):
+            signal.signal(ending.signal, signal.SIG_DFL)
         os.kill(os.getpid(), ending.signal)
 
 
@@ -142,10 +140,6 @@ def _be_confined(
         os.nice(bounds.niceness)
         try:
             image = work.prepare()
-            if not bounds.confined:
-                die_with_parent(keeper)
-                code = work.run(asker, Confinement(PARTS))
-                return
             # As long as the process lives: closed, they would be gone.
             libraries = _map_libraries()
             confinement = confine(image=image, keeper=keeper, memory=memory, without=bounds.without)

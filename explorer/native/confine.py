@@ -87,8 +87,8 @@ def confine(
         if result >= 0:
             found.append(part)
 
-    if wanted(ORPHAN) and die_with_parent(keeper):
-        found.append(ORPHAN)
+    if wanted(ORPHAN):
+        note(ORPHAN, library.lkn_die_with_parent(keeper))
     if wanted(LIMITS):
         _limit(memory)
         found.append(LIMITS)
@@ -116,11 +116,6 @@ def confine_writes(folders: Sequence[int]) -> bool:
     native = load()
     given = native.ffi.new("int32_t[]", list(folders))
     return native.library.lkn_confine_writes(given, len(folders)) > 0
-
-
-def die_with_parent(parent: int) -> bool:
-    """Be killed as soon as the parent, by its number, has ended; whether the host can do that."""
-    return sys.platform == "linux" and load().library.lkn_die_with_parent(parent) >= 0
 
 
 def _limit(memory: int) -> None:
