@@ -101,6 +101,8 @@ class Job(Closing):
 
         def run() -> ExplorerError | None:
             copy.run()
+            if copy.ended is None and not job.plan:
+                copy.ended = _missing(destination, job.destination or b"")
             if journal is not None and copy.ended is None:
                 # Nothing is left to go on with.
                 assert job.journal is not None
@@ -201,6 +203,22 @@ def open_folder(path: bytes) -> int:
     except OSError as failure:
         reason = failure.strerror or ""
         raise ExportError("export.missing-folder", path=host_path(path), reason=reason) from failure
+
+
+def _missing(folder: int, path: bytes) -> ExportError | None:
+    """Why what was copied into a folder is not where it was wanted.
+
+    Somebody may have unmounted, moved or removed it, which no call on a descriptor tells.
+    """
+    try:
+        found, held = os.stat(path), os.fstat(folder)  # noqa: PTH116 - bytes
+    except OSError as failure:
+        reason = failure.strerror or ""
+    else:
+        if os.path.samestat(found, held):
+            return None
+        reason = "another folder is there now"
+    return ExportError("export.target", path=host_path(path), reason=reason)
 
 
 def check_room(folder: int, path: bytes, needed: int) -> None:
