@@ -34,7 +34,7 @@ from tests.bench.formats import (
     sequential_peer,
 )
 from tests.bench.images import FULL, QUICK, Images, Sizes, make_images, tree_hash
-from tests.bench.latency import JOBS, listing_latency
+from tests.bench.latency import JOBS, copy_latency, listing_latency
 from tests.bench.measure import (
     MIB,
     BenchError,
@@ -249,6 +249,16 @@ def measure_latency(bench: Bench) -> None:
         title = "list a folder while idle" if job is None else f"  while busy: {name}"
         most = f"95 % within {1000 * whole[len(whole) * 95 // 100]:.1f} ms"
         bench.rows.append(Row(title, f"{1000 * median(whole):.1f} ms", [most]))
+    folder = choose_target(images)
+    folder.mkdir()
+    try:
+        latency = copy_latency(images.small, LISTED, folder)
+    finally:
+        shutil.rmtree(folder)
+    bench.record["listing latency: copy"] = dataclasses.asdict(latency)
+    whole = sorted(latency.whole)
+    most = f"95 % within {1000 * whole[len(whole) * 95 // 100]:.1f} ms, {len(whole)} listings"
+    bench.rows.append(Row("  while busy: copy", f"{1000 * median(whole):.1f} ms", [most]))
     latency = listing_latency(images.many, b"/many", None, rounds)
     bench.record["first entries"] = dataclasses.asdict(latency)
     shown = f"{1000 * median(latency.first):.1f} ms, all in {1000 * median(latency.whole):.0f} ms"

@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import explorer
 from explorer.wire.evidence import HashSource, ReadInventory, ReadTimeline
 from explorer.wire.messages import (
     Entries,
@@ -101,6 +103,26 @@ def listing_latency(image: Path, path: bytes, job: MakeJob | None, rounds: int) 
     finally:
         engine.process.kill()
         engine.close()
+    return latency
+
+
+def copy_latency(image: Path, path: bytes, folder: Path) -> Latency:
+    """Lists a folder again and again, while all of the volume is copied to ``folder``."""
+    latency = Latency()
+    with explorer.Source(image) as source:
+        volume = source.volume()
+
+        def list_once(_now: object) -> None:
+            start = time.perf_counter()
+            entries = volume.list(path)
+            next(entries)
+            latency.first.append(time.perf_counter() - start)
+            deque(entries, maxlen=0)
+            latency.whole.append(time.perf_counter() - start)
+
+        copied = volume.copy(["/"], folder, progress=list_once)
+    if not copied.whole:
+        raise BenchError(f"not all was copied: {copied.failures[:1]}")
     return latency
 
 
