@@ -1,8 +1,8 @@
 /* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The content of the kernel's files on its way to the host: what lkl_copy_file,
- * lkl_export and lkl_pack have in common.  Internal to this room.
+ * The content of the kernel's files on its way to the host: what lkl_copy_file
+ * and lkl_pack have in common.  Internal to this room.
  */
 #ifndef LKL_HOST_COPY_H
 #define LKL_HOST_COPY_H
@@ -60,25 +60,6 @@ int64_t content_read(struct content *content, uint64_t at, void *place,
 
 /* Bytes from the front on, at most length, that are all zeros or all not. */
 size_t content_run(const unsigned char *bytes, size_t length, bool *zeros);
-
-struct copy {
-	struct lkl_kernel *kernel;
-	const struct copy_memory *memory;
-	int fd;	  /* of the kernel */
-	int sink; /* of the host */
-	bool sparse;
-	lkl_progress progress; /* or NULL */
-	void *opaque;
-	uint64_t written; /* bytes of data so far, without holes */
-	bool host_failed; /* set when the error is the host's */
-};
-
-/*
- * Copies part of a file that has that stat to the sink.  Returns the bytes the
- * sink grew by or a negative errno.
- */
-int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
-		  uint64_t offset, uint64_t length);
 
 /* lkl_open_file, with the stat of what was opened. */
 int open_regular(struct lkl_kernel *kernel, int directory, const char *name,

@@ -229,15 +229,17 @@ size_t content_run(const unsigned char *bytes, size_t length, bool *zeros)
 	return end;
 }
 
-static int put_data(struct copy *copy, const unsigned char *bytes,
-		    size_t length)
-{
-	int error = sink_write(copy->sink, bytes, length);
-
-	if (!error)
-		copy->written += length;
-	return error;
-}
+/* A copy to a descriptor of the host. */
+struct copy {
+	struct lkl_kernel *kernel;
+	const struct copy_memory *memory;
+	int fd;	  /* of the kernel */
+	int sink; /* of the host */
+	bool sparse;
+	lkl_progress progress; /* or NULL */
+	void *opaque;
+	bool host_failed; /* set when the error is the host's */
+};
 
 static int put_hole(struct copy *copy, uint64_t length)
 {
@@ -249,7 +251,7 @@ static int put_hole(struct copy *copy, uint64_t length)
 	while (length > 0 && !error) {
 		size_t piece = smaller(length, sizeof(zeros));
 
-		error = put_data(copy, zeros, piece);
+		error = sink_write(copy->sink, zeros, piece);
 		length -= piece;
 	}
 	return error;
@@ -265,15 +267,20 @@ static int put_sparse(struct copy *copy, const unsigned char *bytes,
 		bool hole;
 		size_t run = content_run(bytes, length, &hole);
 
-		error = hole ? put_hole(copy, run) : put_data(copy, bytes, run);
+		error = hole ? put_hole(copy, run)
+			     : sink_write(copy->sink, bytes, run);
 		bytes += run;
 		length -= run;
 	}
 	return error;
 }
 
-int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
-		  uint64_t offset, uint64_t length)
+/*
+ * Copies part of a file that has that stat to the sink.  Returns the bytes the
+ * sink grew by or a negative errno.
+ */
+static int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
+			 uint64_t offset, uint64_t length)
 {
 	struct content content;
 	uint64_t at = offset, end;
@@ -317,7 +324,7 @@ int64_t copy_file(struct copy *copy, const struct lkl_stat *stat,
 			break;
 		error = content.holes && copy->sparse
 			    ? put_sparse(copy, bytes, (size_t)got)
-			    : put_data(copy, bytes, (size_t)got);
+			    : sink_write(copy->sink, bytes, (size_t)got);
 		copy->host_failed = error;
 		at += (uint64_t)got;
 		if (!error && copy->progress &&

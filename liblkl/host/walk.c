@@ -16,6 +16,12 @@
 #define OPEN_FLAGS                                                             \
 	(LKL_O_RDONLY | LKL_O_DIRECTORY | LKL_O_NOFOLLOW | LKL_O_NONBLOCK |    \
 	 LKL_O_NOATIME | LKL_O_CLOEXEC)
+/*
+ * Directories kept open at once, beside the start: trees may be deeper than the
+ * number of descriptors.
+ */
+#define OPEN_MOST 32u
+#define DEPTH_MOST 4096u
 
 /* A directory of the file system, as nothing else has it. */
 struct identity {
@@ -126,11 +132,11 @@ static void close_directory(struct lkl_walk *walk, int *fd)
 	*fd = -1;
 }
 
-/* Closes the directory that is WALK_OPEN_MOST above a level, if any. */
+/* Closes the directory that is OPEN_MOST above a level, if any. */
 static void close_above(struct lkl_walk *walk, size_t depth)
 {
-	if (depth > WALK_OPEN_MOST)
-		close_directory(walk, &walk->levels[depth - WALK_OPEN_MOST].fd);
+	if (depth > OPEN_MOST)
+		close_directory(walk, &walk->levels[depth - OPEN_MOST].fd);
 }
 
 /* Opens a directory that stands in an open one: a descriptor or an errno. */
@@ -403,7 +409,7 @@ int lkl_walk_open(struct lkl_kernel *kernel, int directory, uint32_t max_depth,
 	if (!walk)
 		return -ENOMEM;
 	walk->kernel = kernel;
-	walk->max_depth = max_depth ? max_depth : WALK_DEPTH_MOST;
+	walk->max_depth = max_depth ? max_depth : DEPTH_MOST;
 	walk->pin = -1;
 	level = push(walk);
 	if (!level)

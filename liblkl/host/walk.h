@@ -1,8 +1,7 @@
 /* SPDX-FileCopyrightText: LKL Explorer contributors */
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A walk, step by step: what lkl_walk_read, lkl_export and lkl_pack have in
- * common.
+ * A walk, step by step: what lkl_walk_read and lkl_pack have in common.
  * Internal to this room.
  *
  * Each directory is read to its end before the first one in it is entered,
@@ -12,13 +11,6 @@
 #define LKL_HOST_WALK_H
 
 #include "lkl.h"
-
-/*
- * Directories kept open at once on either side, beside the start: trees may
- * be deeper than the number of descriptors.
- */
-#define WALK_OPEN_MOST 32u
-#define WALK_DEPTH_MOST 4096u
 
 enum walk_event {
 	WALK_END,

@@ -335,57 +335,6 @@ int64_t lkl_copy_file(struct lkl_kernel *kernel, int fd, uint64_t offset,
 int64_t lkl_read_xattrs(struct lkl_kernel *kernel, int directory,
 			const char *name, void *buffer, size_t size);
 
-/* lkl_export.flags */
-#define LKL_EXPORT_OWNER 0x1	 /* keep uid and gid (needs the right to) */
-#define LKL_EXPORT_XATTRS 0x2	 /* keep extended attributes */
-#define LKL_EXPORT_SPECIAL 0x4	 /* create devices, fifos and sockets */
-#define LKL_EXPORT_OVERWRITE 0x8 /* replace files that exist */
-#define LKL_EXPORT_CONTENTS                                                    \
-	0x10 /* a directory's contents, into target itself */
-
-struct lkl_export_progress {
-	uint64_t entries; /* done or failed */
-	uint64_t bytes;	  /* of file data written, without holes */
-	uint64_t errors;  /* entries not kept whole */
-};
-
-struct lkl_export {
-	uint32_t flags;
-	uint32_t max_depth; /* 0: 4096 */
-	/* Called now and then; non-zero cancels. */
-	int (*progress)(void *opaque,
-			const struct lkl_export_progress *progress);
-	/*
-	 * Called for what of an entry was not kept: path relative to the source
-	 * ("" for itself), raw bytes; operation: "stat", "open", "read",
-	 * "create", "write", "link", "owner", "xattr", "mode", "times",
-	 * "special" (a device, fifo or socket that was not asked for); error a
-	 * negative errno, of the host when host is 1.
-	 */
-	void (*failed)(void *opaque, const char *path, size_t length,
-		       const char *operation, int error, int host);
-	void *opaque;
-};
-
-/*
- * Copies an entry of the kernel, with all below it, to the host: into the
- * directory host_directory under the name target.  Bytes, holes, times (ns),
- * modes, links (hard and symbolic), empty directories are kept.  A file is
- * written as "target.part" (another name ending in ".part" where that is taken
- * or too long) and renamed when whole.  Never writes outside host_directory,
- * and follows no link of the host.  Without OWNER, setuid bits are left out,
- * and attributes are those of users ("user.*") only.  With CONTENTS target may
- * be
- * "." or exist, and then keeps its own mode, owner and times; other directories
- * that exist are merged with OVERWRITE only.  Failures of single entries are
- * reported and do not stop it.  Returns 0, or a negative errno when nothing
- * could be begun or it was cancelled.
- */
-int lkl_export(struct lkl_kernel *kernel, int directory, const char *name,
-	       int host_directory, const char *target,
-	       const struct lkl_export *request,
-	       struct lkl_export_progress *result);
-
 /* lkl_pack.flags */
 #define LKL_PACK_XATTRS 0x1	 /* extended attributes too */
 #define LKL_PACK_HOLES 0x2	 /* blocks that cannot be read cost no more */

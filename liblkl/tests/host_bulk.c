@@ -5,10 +5,13 @@
 #include "host_syscalls.h"
 #include "scratch.h"
 #include "tree.h"
+#include "unpack.h"
 
 #include <fcntl.h>
 
-static struct lkl_kernel *const host = NULL;
+/* All that the bulk calls look at. */
+static struct lkl_kernel running = {.state = LKL_STATE_RUNNING};
+static struct lkl_kernel *const host = &running;
 
 /* ---- lkl_read_directory ------------------------------------------------ */
 
@@ -355,228 +358,91 @@ static void test_xattrs(int root)
 	close(folder);
 }
 
-/* ---- lkl_export -------------------------------------------------------- */
+/* ---- lkl_pack ---------------------------------------------------------- */
 
-struct failures {
-	unsigned count, host;
-	char last[8192];
-	char operation[32];
-	int error;
-};
-
-static void count_failure(void *opaque, const char *path, size_t length,
-			  const char *operation, int error, int of_host)
+static int pack(struct unpack *unpack, int root, const char *name,
+		const char *target)
 {
-	struct failures *failures = opaque;
+	const struct lkl_pack request = {.flags = LKL_PACK_XATTRS};
 
-	failures->count++;
-	failures->host += (unsigned)of_host;
-	failures->error = error;
-	snprintf(failures->last, sizeof(failures->last), "%.*s", (int)length,
-		 path);
-	snprintf(failures->operation, sizeof(failures->operation), "%s",
-		 operation);
+	return unpack_pack(unpack, host, &request, root, name, target);
 }
 
-static int export_to(int root, const char *name, int out, const char *target,
-		     uint32_t flags, struct failures *failures,
-		     struct lkl_export_progress *done)
+static void test_pack_whole(int root, uint64_t entries)
 {
-	const struct lkl_export request = {
-	    .flags = flags,
-	    .failed = count_failure,
-	    .opaque = failures,
-	};
+	struct unpack unpack = {0};
 
-	memset(failures, 0, sizeof(*failures));
-	return lkl_export(host, root, name, out, target, &request, done);
+	is(pack(&unpack, root, "", "whole"), 0, "the tree is packed");
+	is(errors_of(&unpack), 0, "without an error");
+	is(unpack.count, entries, "all entries");
+	ok(find_node(&unpack, "whole/sparse")->data < 1 << 20,
+	   "of a file with holes its data was sent");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "", ""), 0, "its contents");
+	is(unpack.count, entries, "and itself");
+	ok(unpack_write(&unpack, "whole"), "written");
+	ok(same_tree("tree", "whole", TREE_ALL | TREE_ROOT),
+	   "equal to the source");
+	unpack_free(&unpack);
 }
 
-#define WHOLE                                                                  \
-	(LKL_EXPORT_XATTRS | LKL_EXPORT_SPECIAL |                              \
-	 (geteuid() == 0 ? LKL_EXPORT_OWNER : 0))
-
-static void test_export_whole(int root, int out, uint64_t entries)
+static void test_pack_one(int root)
 {
-	struct lkl_export_progress done;
-	struct failures failures;
+	struct unpack unpack = {0};
+	struct node *node;
+	char name[257];
 
-	is(export_to(root, "", out, "whole", WHOLE, &failures, &done), 0,
-	   "the tree is exported");
-	is(failures.count, 0, "without a failure (%s of %s)",
-	   failures.operation, failures.last);
-	is(done.errors, 0, "nor an error counted");
-	is(done.entries, entries, "all entries");
-	ok(same_tree("tree", "out/whole", TREE_ALL), "equal to the source");
-
-	is(export_to(root, "", out, "whole", WHOLE, &failures, &done), 0,
-	   "a second time");
-	ok(failures.count == 1 && failures.error == -EEXIST && failures.host,
-	   "it exists already");
-	is(done.entries, 1, "nothing below is met");
-	is(export_to(root, "", out, "whole", WHOLE | LKL_EXPORT_OVERWRITE,
-		     &failures, &done),
-	   0, "a third time, over it");
-	is(failures.count, 0, "without a failure (%s of %s)",
-	   failures.operation, failures.last);
-	ok(same_tree("tree", "out/whole", TREE_ALL), "still equal");
-	ok(line_of("find out -name '*.part' | head -1")[0] == '\0',
-	   "no part file is left");
-}
-
-static void test_export_modest(int root, int out)
-{
-	struct lkl_export_progress done;
-	struct failures failures;
-	unsigned special = geteuid() == 0 ? 4 : 2;
-	struct stat stat;
-
-	is(export_to(root, "", out, "modest", 0, &failures, &done), 0,
-	   "without owners, attributes, devices");
-	is(failures.count, special, "devices are reported");
-	is(done.errors, special, "and counted");
-	ok(strcmp(failures.operation, "special") == 0, "as what they are");
-	ok(!fstatat(out, "modest/text", &stat, 0) &&
-	       (stat.st_mode & 07777) == 0755,
-	   "no setuid bit without its owner");
-}
-
-static void test_export_one(int root, int out)
-{
-	struct lkl_export_progress done;
-	struct failures failures;
-
-	is(export_to(root, "large", out, "one", 0, &failures, &done), 0,
-	   "a single file");
-	ok(run("cmp tree/large out/one"), "is equal");
-	is(done.entries, 1, "one entry");
-	is(done.bytes, (9 << 20) + 7, "all bytes");
-	export_to(root, "text", out, "one", 0, &failures, &done);
-	ok(failures.error == -EEXIST && done.errors == 1, "it stays");
-	ok(run("cmp tree/large out/one"), "as it is");
-	export_to(root, "text", out, "one", LKL_EXPORT_OVERWRITE, &failures,
-		  &done);
-	ok(failures.count == 0 && run("cmp tree/text out/one"), "or not");
-	export_to(root, "link", out, "one", LKL_EXPORT_OVERWRITE, &failures,
-		  &done);
-	ok(failures.count == 0 && run("test -L out/one"), "even by a link");
-	is(export_to(root, "none", out, "none", 0, &failures, &done), -ENOENT,
-	   "nothing to export");
-	is(export_to(root, "text", out, "a/b", 0, &failures, &done), -EINVAL,
-	   "a path is no name");
-	is(export_to(root, "text", out, "..", 0, &failures, &done), -EINVAL,
-	   "nor are dots");
-	is(export_to(root, "text", out, ".", LKL_EXPORT_CONTENTS, &failures,
-		     &done),
-	   -ENOTDIR, "a file has no contents");
-}
-
-static void test_export_contents(int root, int out)
-{
-	struct lkl_export_progress done;
-	struct failures failures;
-	struct stat before, after;
-
-	need(mkdirat(out, "mine", 0711) == 0 &&
-		 !fstatat(out, "mine", &before, 0),
-	     "a directory of the caller's");
-	is(export_to(root, "", out, "mine", WHOLE | LKL_EXPORT_CONTENTS,
-		     &failures, &done),
-	   0, "is filled");
-	is(failures.count, 0, "without a failure");
-	ok(!fstatat(out, "mine", &after, 0) && before.st_mode == after.st_mode,
-	   "and keeps its mode");
-	ok(same_tree("tree/folder", "out/mine/folder", TREE_ALL & ~TREE_LINKS),
-	   "the contents are equal");
-	export_to(root, "", out, "mine", LKL_EXPORT_CONTENTS, &failures, &done);
-	ok(failures.count > 5 && failures.error == -EEXIST,
-	   "what exists is not touched");
-}
-
-/* Nothing of the host may lead the export elsewhere. */
-static void test_export_traps(int root, int out)
-{
-	struct lkl_export_progress done;
-	struct failures failures;
-	char name[300];
-
-	need(run("mkdir -p elsewhere out/trap && touch elsewhere/text && "
-		 "ln -s ../../elsewhere out/trap/folder && "
-		 "ln -s ../../elsewhere/text out/trap/text && "
-		 "ln -s ../../elsewhere/4095 out/trap/4095.part"),
-	     "links that lead elsewhere");
-	is(export_to(root, "", out, "trap", LKL_EXPORT_OVERWRITE, &failures,
-		     &done),
-	   0, "exported over them");
-	ok(run("test -z \"$(ls elsewhere | grep -v text)\" -a "
-	       "! -s elsewhere/text"),
-	   "nothing is written elsewhere");
-	ok(run("test -f out/trap/text -a ! -L out/trap/text"),
-	   "a link is replaced by the file");
-	ok(run("test -L out/trap/folder"), "but not by a directory");
-	ok(run("cmp tree/4095 out/trap/4095"), "a part's name may be taken");
-	is(export_to(root, "", out, "elsewhere", LKL_EXPORT_OVERWRITE,
-		     &failures, &done),
-	   0, "beside it");
-
+	is(pack(&unpack, root, "large", "one"), 0, "a single file");
+	is(unpack.count, 1, "is one entry");
+	node = find_node(&unpack, "one");
+	is(node->length, (9 << 20) + 7, "with all bytes");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "link", "one"), 0, "a link");
+	ok(find_node(&unpack, "one")->target != NULL, "is not followed");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "none", "none"), 0, "what is not there");
+	ok(unpack.count == 1 && unpack.nodes[0].kind == COPY_REFUSED &&
+	       unpack.nodes[0].entry.error == -ENOENT,
+	   "is refused");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "text", "a/b"), -EINVAL, "a path is no name");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "text", ".."), -EINVAL, "nor are dots");
+	unpack_free(&unpack);
+	is(pack(&unpack, root, "text", ""), -ENOTDIR, "a file has no contents");
+	unpack_free(&unpack);
 	memset(name, 'l', 255);
 	name[255] = '\0';
-	export_to(root, "text", out, name, 0, &failures, &done);
-	is(failures.count, 0, "the longest name");
-	memset(name, 'm', 256);
-	name[256] = '\0';
-	export_to(root, "text", out, name, 0, &failures, &done);
-	is(failures.error, -ENAMETOOLONG, "a longer one");
-	ok(line_of("find out -name '*.part' -type f | head -1")[0] == '\0',
-	   "no part file is left");
+	is(pack(&unpack, root, "text", name), 0, "the longest name");
+	ok(unpack.count == 1 && unpack.nodes[0].entry.name_length == 255,
+	   "is sent as it is");
+	unpack_free(&unpack);
 }
 
-static void test_export_rights(int root, int out)
+static int cancel_pack(void *opaque, const struct lkl_pack_progress *done)
 {
-	struct lkl_export_progress done;
-	struct failures failures;
+	unsigned *calls = opaque;
 
-	(void)out;
-	if (access("/proc/self/oom_score_adj", W_OK))
-		return;
-	/* A file system that refuses to create anything. */
-	out = open("/proc/self", O_RDONLY | O_DIRECTORY);
-	is(export_to(root, "text", out, "x", 0, &failures, &done), 0,
-	   "to where nothing can be created");
-	ok(failures.count == 1 && failures.host &&
-	       strcmp(failures.operation, "create") == 0,
-	   "is a failure of the host (%s)", lkl_errno_name(failures.error));
-	close(out);
-}
-
-struct canceller {
-	unsigned calls;
-	struct lkl_export_progress last;
-};
-
-static int cancel_export(void *opaque, const struct lkl_export_progress *done)
-{
-	struct canceller *canceller = opaque;
-
-	canceller->calls++;
-	canceller->last = *done;
+	(void)done;
+	++*calls;
 	return 1;
 }
 
-static void test_export_cancel(int root, int out)
+static void test_pack_cancel(int root)
 {
-	struct canceller canceller = {0};
-	const struct lkl_export request = {
-	    .progress = cancel_export,
-	    .opaque = &canceller,
+	unsigned calls = 0;
+	const struct lkl_pack request = {
+	    .progress = cancel_pack,
+	    .opaque = &calls,
 	};
-	struct lkl_export_progress done;
+	struct unpack unpack = {0};
 
-	is(lkl_export(host, root, "", out, "cancelled", &request, &done),
-	   -ECANCELED, "an export is cancelled");
-	is(canceller.calls, 1, "at the first call");
-	ok(line_of("find out/cancelled -name '*.part'")[0] == '\0',
-	   "no part file is left");
+	is(unpack_pack(&unpack, host, &request, root, "", "x"), -ECANCELED,
+	   "a packing is cancelled");
+	is(calls, 1, "at the first call");
+	ok(unpack.finished && unpack.finish.error == -ECANCELED,
+	   "which the other side is told");
+	unpack_free(&unpack);
 }
 
 static uint64_t count_below(const char *path)
@@ -590,28 +456,21 @@ static uint64_t count_below(const char *path)
 
 int main(int argc, char **argv)
 {
-	int root, out;
+	int root;
 
 	(void)argc;
 	scratch_begin(argv);
 	need(make_tree("tree", TREE_ALL), "a tree with everything");
 	root = open("tree", O_RDONLY | O_DIRECTORY);
-	need(mkdir("out", 0755) == 0, "a place for copies");
-	out = open("out", O_RDONLY | O_DIRECTORY);
 	test_directory(root);
 	test_walk(root, "tree");
 	test_walk_moved();
 	test_open(root);
 	test_copy(root);
 	test_xattrs(root);
-	test_export_whole(root, out, count_below("tree"));
-	test_export_modest(root, out);
-	test_export_one(root, out);
-	test_export_contents(root, out);
-	test_export_traps(root, out);
-	test_export_rights(root, out);
-	test_export_cancel(root, out);
+	test_pack_whole(root, count_below("tree"));
+	test_pack_one(root);
+	test_pack_cancel(root);
 	close(root);
-	close(out);
 	return tap_end();
 }

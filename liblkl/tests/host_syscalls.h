@@ -9,12 +9,15 @@
 #ifndef HOST_SYSCALLS_H
 #define HOST_SYSCALLS_H
 
+#include "host.h"
+#include "kernel.h"
 #include "lkl.h"
 #include "syscall_numbers.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The host's number of a system call that is asm-generic's number here. */
@@ -75,6 +78,35 @@ void lkl_mem_free(struct lkl_kernel *kernel, void *memory, size_t size)
 	(void)kernel;
 	(void)size;
 	free(memory);
+}
+
+/* In nanoseconds; the library's own stands beside what needs a kernel. */
+uint64_t host_time_mono(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * UINT64_C(1000000000) +
+	       (uint64_t)now.tv_nsec;
+}
+
+/* There are no disks. */
+bool disk_exists(struct lkl_kernel *kernel, int number)
+{
+	(void)kernel;
+	(void)number;
+	return false;
+}
+
+int disks_find(struct lkl_kernel *kernel, int number, uint64_t offset,
+	       uint64_t length, struct lkl_disk_extent *found)
+{
+	(void)kernel;
+	(void)number;
+	(void)offset;
+	(void)length;
+	(void)found;
+	return -ENODEV;
 }
 
 #endif

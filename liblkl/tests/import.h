@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Copies a tree of the host into a mounted file system of the kernel, call by
- * call, as a program on that kernel would: the other way round from lkl_export
+ * call, as a program on that kernel would: the other way round from lkl_pack
  * and without any of its code.
  */
 #ifndef IMPORT_H

@@ -8,30 +8,20 @@
 #include "import.h"
 #include "machine.h"
 #include "scratch.h"
+#include "unpack.h"
 
 static struct lkl_kernel *kernel;
 
-static void report_failure(void *opaque, const char *path, size_t length,
-			   const char *operation, int error, int host)
-{
-	(void)opaque;
-	printf("# %.*s: %s: %s%s\n", (int)length, path, operation,
-	       lkl_errno_name(error), host ? " of the host" : "");
-}
-
 /* Copies a whole file system into a new folder of the host. */
-static void export_root(int root, const char *folder)
+static void unpack_root(int root, const char *folder)
 {
-	const struct lkl_export request = {
-	    .flags = LKL_EXPORT_XATTRS | LKL_EXPORT_SPECIAL |
-		     (geteuid() == 0 ? LKL_EXPORT_OWNER : 0),
-	    .failed = report_failure,
-	};
-	struct lkl_export_progress done;
+	const struct lkl_pack request = {.flags = LKL_PACK_XATTRS};
+	struct unpack unpack = {0};
 
-	is(lkl_export(kernel, root, "", AT_FDCWD, folder, &request, &done), 0,
-	   "exported to %s", folder);
-	is(done.errors, 0, "without an error");
+	is(unpack_pack(&unpack, kernel, &request, root, "", ""), 0, "packed");
+	is(errors_of(&unpack), 0, "without an error");
+	ok(unpack_write(&unpack, folder), "written to %s", folder);
+	unpack_free(&unpack);
 }
 
 /* sha256sum and the paths of all files, by the host's own tools. */
@@ -62,7 +52,7 @@ static void check_image(const char *image, const char *type, const char *tree,
 	root = mount_root(kernel, disk, type, LKL_MS_RDONLY, NULL, path);
 	if (root < 0)
 		return;
-	export_root(root, folder);
+	unpack_root(root, folder);
 	ok(same_tree(tree, folder, kinds), "%s: the tree that went in", image);
 	ok(same_hashes(tree, folder), "%s: the same by sha256sum", image);
 	is(lkl_disk_remove(kernel, disk), -EBUSY, "the disk is in use");

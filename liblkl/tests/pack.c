@@ -15,25 +15,10 @@
 
 static struct lkl_kernel *kernel;
 
-/* Packs one entry to the end. */
 static int pack(struct unpack *unpack, const struct lkl_pack *request, int root,
 		const char *name, const char *target)
 {
-	struct lkl_pack own = *request;
-	struct lkl_packer *packer;
-	int error, finish;
-
-	own.socket = unpack_begin(unpack);
-	own.disk = -1;
-	need(lkl_pack_open(kernel, &own, &packer) == 0, "a packer");
-	error = lkl_pack_entry(packer, root, name, target);
-	finish = lkl_pack_finish(packer, 0);
-	lkl_pack_close(packer);
-	shutdown(own.socket, SHUT_WR);
-	ok(unpack_end(unpack), "by the rules");
-	if (!error)
-		ok(finish == 0 && unpack->finished, "to the end");
-	return error;
+	return unpack_pack(unpack, kernel, request, root, name, target);
 }
 
 static int mount_image(const char *image, const char *type, int *disk,
@@ -48,19 +33,6 @@ static void unmount(int root, const char *path, int disk)
 	lkl_sys_close(kernel, root);
 	is(lkl_umount(kernel, path), 0, "unmounted");
 	is(lkl_disk_remove(kernel, disk), 0, "removed");
-}
-
-static int errors_of(const struct unpack *unpack)
-{
-	int errors = 0;
-
-	for (size_t i = 0; i < unpack->count; i++) {
-		const struct node *node = &unpack->nodes[i];
-
-		errors +=
-		    node->entry.error || node->done.error || node->broken.error;
-	}
-	return errors;
 }
 
 /* ---- All of it --------------------------------------------------------- */

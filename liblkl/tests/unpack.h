@@ -498,6 +498,44 @@ __attribute__((unused)) static bool unpack_end(struct unpack *unpack)
 	return !unpack->problem[0];
 }
 
+/* Packs one entry to the end: what lkl_pack_entry told. */
+__attribute__((unused)) static int unpack_pack(struct unpack *unpack,
+					       struct lkl_kernel *kernel,
+					       const struct lkl_pack *request,
+					       int directory, const char *name,
+					       const char *target)
+{
+	struct lkl_pack own = *request;
+	struct lkl_packer *packer;
+	int error, finish;
+
+	own.socket = unpack_begin(unpack);
+	own.disk = -1;
+	need(lkl_pack_open(kernel, &own, &packer) == 0, "a packer");
+	error = lkl_pack_entry(packer, directory, name, target);
+	finish = lkl_pack_finish(packer, 0);
+	lkl_pack_close(packer);
+	shutdown(own.socket, SHUT_WR);
+	ok(unpack_end(unpack), "by the rules");
+	if (!error)
+		ok(finish == 0 && unpack->finished, "to the end");
+	return error;
+}
+
+/* Of how many entries something could not be read. */
+__attribute__((unused)) static int errors_of(const struct unpack *unpack)
+{
+	int errors = 0;
+
+	for (size_t i = 0; i < unpack->count; i++) {
+		const struct node *node = &unpack->nodes[i];
+
+		errors +=
+		    node->entry.error || node->done.error || node->broken.error;
+	}
+	return errors;
+}
+
 __attribute__((unused)) static void unpack_free(struct unpack *unpack)
 {
 	for (size_t i = 0; i < unpack->count; i++) {

@@ -1,68 +1,16 @@
 // SPDX-FileCopyrightText: LKL Explorer contributors
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
- * Exports and walks of what images can hold that a host's tree cannot: loops,
- * names with slashes, types that lie, and depth; see mount.c for whole trees
- * and host_bulk.c for the host's side.
+ * Walks of what images can hold that a host's tree cannot: loops, names with
+ * slashes, types that lie, and depth; the last is packed, too.  See pack.c for
+ * what a packer makes of the others.
  */
+#define _GNU_SOURCE
 #include "machine.h"
 #include "scratch.h"
+#include "unpack.h"
 
 #define DEPTH 4096
-
-struct failures {
-	unsigned count, loops, depths, specials, others;
-	uint64_t entries;
-	unsigned steps_back; /* progress must only grow */
-	struct lkl_export_progress last;
-};
-
-static void note_failure(void *opaque, const char *path, size_t length,
-			 const char *operation, int error, int host)
-{
-	struct failures *failures = opaque;
-
-	failures->count++;
-	if (error == -ELOOP)
-		failures->loops++;
-	else if (error == -ENAMETOOLONG)
-		failures->depths++;
-	else if (strcmp(operation, "special") == 0)
-		failures->specials++;
-	else if (failures->others++ < 5)
-		printf("# %.*s: %s: %s%s\n", (int)length, path, operation,
-		       lkl_errno_name(error), host ? " of the host" : "");
-}
-
-static int note_progress(void *opaque, const struct lkl_export_progress *now)
-{
-	struct failures *failures = opaque;
-
-	failures->steps_back += now->entries < failures->last.entries ||
-				now->bytes < failures->last.bytes;
-	failures->last = *now;
-	return 0;
-}
-
-static struct failures export_all(struct lkl_kernel *kernel, int root,
-				  const char *target, uint32_t max_depth)
-{
-	struct failures failures = {0};
-	const struct lkl_export request = {
-	    .max_depth = max_depth,
-	    .progress = note_progress,
-	    .failed = note_failure,
-	    .opaque = &failures,
-	};
-	struct lkl_export_progress done;
-
-	is(lkl_export(kernel, root, "", AT_FDCWD, target, &request, &done), 0,
-	   "exported to %s", target);
-	is(failures.steps_back, 0, "progress only grows");
-	is(done.errors, failures.count, "each failure is one entry's");
-	failures.entries = done.entries;
-	return failures;
-}
 
 /* Counts what a walk meets: entries, and those refused by that error. */
 static int64_t walk_all(struct lkl_kernel *kernel, int root, int error,
@@ -113,7 +61,6 @@ static int replace(const char *path, const char *from, const char *to,
 
 static void test_hostile(struct lkl_kernel *kernel)
 {
-	struct failures failures;
 	char path[256];
 	uint64_t entries;
 	int disk, root;
@@ -138,13 +85,6 @@ static void test_hostile(struct lkl_kernel *kernel)
 	ok(entries < 20, "and ends (%d entries)", (int)entries);
 	is(lkl_open_file(kernel, root, "liar"), -EINVAL,
 	   "a fifo that says it is a file does not open");
-	failures = export_all(kernel, root, "hostile", 0);
-	is(failures.loops, 2, "an export refuses the loops");
-	is(failures.specials, 1, "reports the fifo as what it is");
-	is(failures.others, 1, "and the directory with a slash in a name");
-	ok(access("hostile/sla", F_OK) != 0 &&
-	       access("hostile/a/file", F_OK) == 0,
-	   "and makes what is well");
 	lkl_sys_close(kernel, root);
 	is(lkl_umount(kernel, path), 0, "unmounted");
 	is(lkl_disk_remove(kernel, disk), 0, "removed");
@@ -174,10 +114,43 @@ static int make_deep(struct lkl_kernel *kernel, int root)
 	return fd < 0 ? fd : (int)lkl_sys_close(kernel, fd);
 }
 
+/* Of what was packed: how many files, directories, and refused as too deep. */
+struct counts {
+	int files, directories, refused, others;
+};
+
+static struct counts pack_all(struct lkl_kernel *kernel, int root,
+			      uint32_t max_depth)
+{
+	const struct lkl_pack request = {.max_depth = max_depth};
+	struct unpack unpack = {0};
+	struct counts counts = {0};
+
+	is(unpack_pack(&unpack, kernel, &request, root, "", ""), 0,
+	   "it is packed");
+	for (size_t i = 0; i < unpack.count; i++) {
+		const struct node *node = &unpack.nodes[i];
+		int number;
+
+		if (node->kind == COPY_REFUSED &&
+		    node->entry.error == -ENAMETOOLONG)
+			counts.refused++;
+		else if (node->kind == COPY_ENTER && !node->broken.error)
+			counts.directories++;
+		else if (node->kind == COPY_ENTRY &&
+			 node->length == sizeof(number) && !node->done.error)
+			counts.files++;
+		else
+			counts.others++;
+	}
+	unpack_free(&unpack);
+	return counts;
+}
+
 static void test_deep(struct lkl_kernel *kernel)
 {
 	struct scratch_disk scratch;
-	struct failures failures;
+	struct counts counts;
 	char path[256];
 	uint64_t entries;
 	int disk = add_scratch(kernel, "image", &scratch, true);
@@ -187,17 +160,15 @@ static void test_deep(struct lkl_kernel *kernel)
 	is(walk_all(kernel, root, -ENAMETOOLONG, &entries), 0,
 	   "a walk refuses nothing");
 	is(entries, 3 * DEPTH + 1, "and meets all, lost+found too");
-	failures = export_all(kernel, root, "deep", 0);
-	is(failures.count, 0, "an export neither");
-	is(failures.entries, 3 * DEPTH + 2, "all is done");
-	is(atoi(line_of("find deep -type f -size 4c | wc -l")), DEPTH,
-	   "the files are there");
-	is(atoi(line_of("find deep -type d | wc -l")), 2 * DEPTH + 2,
-	   "the directories are there");
-	failures = export_all(kernel, root, "shallow", 10);
-	is(failures.depths, 2, "deeper ones are refused if asked");
-	is(atoi(line_of("find shallow -type f | wc -l")), 11, "down to there");
-	run("rm -rf deep shallow");
+	counts = pack_all(kernel, root, 0);
+	is(counts.files, DEPTH, "all files");
+	is(counts.directories, 2 * DEPTH, "and directories");
+	is(counts.refused, 2, "but the deepest, for which there is no level");
+	is(counts.others, 0, "are whole");
+	counts = pack_all(kernel, root, 10);
+	is(counts.refused, 2, "deeper ones are refused if asked");
+	is(counts.files, 11, "down to there");
+	is(counts.others, 0, "all is whole");
 	lkl_sys_close(kernel, root);
 	is(lkl_umount(kernel, path), 0, "unmounted");
 	is(lkl_disk_remove(kernel, disk), 0, "removed");
