@@ -333,6 +333,47 @@ def test_what_stands_there_already(
     assert len(copied.engine.packer.wanted) == 5 - copied.end.accounts.skipped
 
 
+def test_a_tree_over_itself_is_the_same_tree(built: None, tmp_path: Path) -> None:
+    tree = [*plain_tree(), *(special_tree() if ROOT else [])]
+    copy(tree, tmp_path, Options(special=True))
+    before = look(tmp_path)
+    copied = copy(tree, tmp_path, Options(special=True, conflicts=Conflicts.OVERWRITE))
+    assert set(copied.results.values()) == {Result.COPIED}
+    after = look(tmp_path)
+    # All but which file of the host it is.
+    for path, one in before.items():
+        assert after[path]._replace(linked=one.linked, blocks=one.blocks) == one
+    assert set(after) == set(before)
+    for node in special_tree() if ROOT else []:
+        (tmp_path / os.fsdecode(node.name)).unlink()
+    check_plain_tree(tmp_path)
+
+
+def test_one_kind_in_place_of_another(built: None, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / "a").write_text("theirs")
+    (to / "b").symlink_to(outside)
+    linked = [file(b"c", b"ours", links=2), file(b"d", b"ours", links=2)]
+    for node in linked:
+        node.link = "one"
+    (to / "c").write_text("theirs")
+    os.link(to / "c", to / "d")
+    os.link(to / "c", tmp_path / "other")
+    tree = [link(b"a", b"somewhere"), file(b"b", b"ours"), *linked]
+    copied = copy(tree, to, Options(conflicts=Conflicts.OVERWRITE))
+    assert set(copied.results.values()) == {Result.COPIED}
+    found = look(to)
+    assert (found[b"a"].kind, found[b"a"].content) == (stat.S_IFLNK, b"somewhere")
+    assert (found[b"b"].kind, found[b"b"].content) == (stat.S_IFREG, b"ours")
+    assert found[b"c"].linked == found[b"d"].linked
+    assert found[b"d"].content == b"ours"
+    # What was replaced has other names, and keeps its content there.
+    assert outside.read_text() == (tmp_path / "other").read_text() == "theirs"
+
+
 def test_an_answer_that_raises_ends_the_copy(built: None, tmp_path: Path) -> None:
     def refuse(path: bytes) -> Conflicts:
         raise InterruptedError
@@ -515,11 +556,18 @@ def test_very_deep_trees(built: None, tmp_path: Path) -> None:
 
 
 def test_part_files_do_not_stay(built: None, tmp_path: Path) -> None:
-    (tmp_path / f"text.{JOB_NAME}.part").write_text("another's")
-    copied = copy([file(b"text", b"1"), file(b"x" * 250, b"2")], tmp_path)
-    assert copied.end.accounts.copied == 2
-    assert (tmp_path / f"text.{JOB_NAME}.part").read_text() == "another's"
-    assert len(os.listdir(tmp_path)) == 3
+    outside = tmp_path / "outside"
+    to = tmp_path / "to"
+    to.mkdir()
+    (to / f"text.{JOB_NAME}.part").write_text("another's")
+    (to / f"more.{JOB_NAME}.part").symlink_to(outside)
+    tree = [file(b"text", b"1"), file(b"more", b"2"), file(b"x" * 250, b"3"), file(b"y" * 255)]
+    copied = copy(tree, to)
+    assert copied.end.accounts.copied == 4
+    assert (to / f"text.{JOB_NAME}.part").read_text() == "another's"
+    assert (to / "more").read_text() == "2"
+    assert not outside.exists()
+    assert len(os.listdir(to)) == 6
 
 
 @pytest.fixture
