@@ -317,17 +317,17 @@ class Callbacks:
 
     def __init__(self, binding: Binding, kept: Kept) -> None:
         self._binding = binding
-        self._functions: dict[str, Callable[..., int | None]] = {}
+        self._functions: dict[str, Callable[..., int]] = {}
         self.kept = kept
         self.opaque: CData = binding.ffi.new_handle(self)
         """What C has to hand to each of them as the first argument."""
 
-    def add(self, name: str, function: Callable[..., int | None]) -> CData:
+    def add(self, name: str, function: Callable[..., int]) -> CData:
         """The C function, of a signature by its name in :data:`_SIGNATURES`."""
         self._functions[name] = function
         return self._binding.entries[name]
 
-    def call(self, name: str, arguments: tuple[Any, ...]) -> int | None:
+    def call(self, name: str, arguments: tuple[Any, ...]) -> int:
         """Used by the C functions."""
         return self._functions[name](*arguments)
 
@@ -347,7 +347,7 @@ def _make_entries(ffi: cffi.FFI) -> dict[str, CData]:
     """A C function of each signature; made once, for a confined process can make no code."""
 
     def make(name: str, signature: str) -> CData:
-        def enter(opaque: CData, *arguments: Any) -> int | None:  # noqa: ANN401  # as declared
+        def enter(opaque: CData, *arguments: Any) -> int:  # noqa: ANN401  # as declared
             callbacks: Callbacks = ffi.from_handle(opaque)
             return callbacks.call(name, arguments)
 
@@ -356,8 +356,7 @@ def _make_entries(ffi: cffi.FFI) -> dict[str, CData]:
             callbacks: Callbacks = ffi.from_handle(opaque)
             callbacks.kept.keep(kind, error, trace)
 
-        error = None if signature.startswith("void") else -_EIO
-        made = ffi.callback(signature, enter, error=error, onerror=keep)
+        made = ffi.callback(signature, enter, error=-_EIO, onerror=keep)
         return cast("CData", made)
 
     return {name: make(name, signature) for name, signature in _SIGNATURES.items()}
