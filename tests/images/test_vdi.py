@@ -22,7 +22,7 @@ from explorer.core.errors import (
 )
 from explorer.core.extents import ExtentKind
 from explorer.core.messages import describe
-from explorer.images.files import Folder, HostFile, HostFolder, SourceFile
+from explorer.images.files import HostFile, HostFolder
 from explorer.images.opening import Choices
 from explorer.images.registry import open_file, open_image
 from explorer.images.vdi import PARENT_SEARCH_LIMIT
@@ -290,7 +290,7 @@ class Changing(HostFolder):
         self._top = path
         self._opened: set[bytes] = set()
 
-    def open(self, name: bytes, role: str, owner: str) -> tuple[SourceFile, Folder]:
+    def open(self, name: bytes, role: str, owner: str) -> tuple[HostFile, HostFolder]:
         """The file; cut short once it is open, or another one the second time."""
         if name in self._opened:
             return super().open(b"other.vdi", role, owner)
