@@ -87,14 +87,19 @@ class _Report:
                 rules[rule] = rules.get(rule, 0) + number
         failures = [
             {
-                **json_name(origin or path, "path"),
-                "message": describe_at(origin or path, error),
+                **json_name(path, "path"),
+                "message": message,
                 "damaged": damaged,
                 **error.to_wire(),
             }
-            for path, origin, error, damaged in (
-                *((path, path, error, False) for path, error in self.refused),
-                *(failure for one in self.done for failure in one.failures),
+            for path, message, error, damaged in (
+                *((path, _describe(path, error), error, False) for path, error in self.refused),
+                *(
+                    (path, describe_at(path, failure.error), failure.error, failure.damaged)
+                    for one in self.done
+                    for failure in one.failures
+                    for path in (failure.origin or failure.path,)
+                ),
             )
         ]
         return {
@@ -404,7 +409,7 @@ def _sketch(entry: Entry) -> str:
 
 def _tell(report: _Report, arguments: Namespace, *, quiet: bool = False) -> int:
     for path, error in report.refused:
-        print_error(describe_at(path, error))
+        print_error(_describe(path, error))
     lost = report.lost
     if lost is not None:
         print_error(describe(lost))
@@ -422,6 +427,11 @@ def _tell(report: _Report, arguments: Namespace, *, quiet: bool = False) -> int:
     if report.entries == 1 and report.refused:
         return codes.exit_code(report.refused[0][1])
     return codes.SOME_FAILED
+
+
+def _describe(path: bytes, error: ExplorerError) -> str:
+    """A line about what could not be begun: its own path may be one of the host."""
+    return describe(error) if error.params.get("path") else describe_at(path, error)
 
 
 def _print_summary(report: _Report, arguments: Namespace) -> None:
