@@ -127,10 +127,11 @@ class Writer:
         library = self._library
         here = library.LKL_AT_FDCWD
         nofollow = library.LKL_AT_SYMLINK_NOFOLLOW
+        # Which takes capabilities away, and so comes before these.
+        self._call("fchownat", here, target, info.st_uid, info.st_gid, nofollow)
         for name in os.listxattr(source, follow_symlinks=False):
             value = os.getxattr(source, name, follow_symlinks=False)
             self._call("lsetxattr", target, os.fsencode(name), value, len(value), 0)
-        self._call("fchownat", here, target, info.st_uid, info.st_gid, nofollow)
         if not stat.S_ISLNK(info.st_mode):
             self._call("fchmodat", here, target, info.st_mode & 0o7777)
 

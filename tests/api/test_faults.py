@@ -217,7 +217,7 @@ class Job:
             self._check_accounts(self.copied)
             assert not parts_below(self.to)
 
-    def _stop_amid(self, entries: int, disturb: Callable[[], None]) -> None:
+    def _stop_amid(self, entries: int, disturb: Callable[[], object]) -> None:
         until = time.monotonic() + HANG_SECONDS
         while len(os.listdir(self.to)) < entries:
             assert time.monotonic() < until, "it does not begin"
