@@ -175,7 +175,12 @@ def archive(arguments: Namespace) -> int:
             owner=True,
         )
         descriptor = sys.stdout.fileno() if output is None else None
-        report.done.append(_run(volume, pack, write, arguments, descriptor))
+        try:
+            report.done.append(_run(volume, pack, write, arguments, descriptor))
+        except ExportError as error:
+            if error.code == "export.pipe-closed":
+                return codes.PIPE_CLOSED
+            raise
     # What is on standard output is the archive.
     return _tell(report, arguments, quiet=output is None)
 

@@ -126,6 +126,7 @@ TEXTS: dict[str, str] = {
     "copy.path-length": "{path}: its path is too long to be written",
     "copy.pieces": "{path}: has more holes than an archive can tell of",
     "export.target": "{path}: cannot be written: {reason}",
+    "export.pipe-closed": "{path}: nobody reads what is written any more",
     "export.full": "{path}: there is no room left",
     "export.exists": "{path}: exists already",
     "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",

@@ -46,6 +46,8 @@ class Output(Protocol):
 def write_error(path: bytes, failure: OSError) -> ExportError:
     """Why the host would not take something, as a typed error."""
     code = "export.space" if failure.errno in _FULL else "export.target"
+    if failure.errno == errno.EPIPE:
+        code = "export.pipe-closed"
     return ExportError(code, path=host_path(path), reason=failure.strerror or str(failure))
 
 
