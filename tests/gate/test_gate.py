@@ -114,7 +114,8 @@ def test_an_engine_that_falls_without_a_word_is_noticed(
 @pytest.mark.slow
 def test_an_engine_that_is_silent_is_noticed(bases: Bases, tmp_path: Path) -> None:
     outcome = Outcome("", "", "")
-    visitor = Visitor(outcome, hang_seconds=0.5)
+    # It covers the start of the engine, too.
+    visitor = Visitor(outcome, hang_seconds=8.0)
     for process in [*descendants(visitor.engine.process.pid)]:
         os.kill(process, signal.SIGSTOP)
     visitor.run(whole(bases, tmp_path), View.AUTO)
