@@ -274,8 +274,14 @@ def _error(told: native.Outcome, path: bytes) -> ExplorerError | None:
     shown = show_path(path)
     if told.unreadable:
         return ExplorerError("copy.unreadable", path=shown, bytes=told.unreadable)
+    of_image = bool(told.flags & Flag.OF_IMAGE)
+    lost_by = (HostOperation.NOTHING, HostOperation.XATTRS)
+    if told.not_kept and told.operation in lost_by and not of_image:
+        # Whatever the host said to one of them: no room, for example, where there is much.
+        names = ", ".join(map(show_name, told.not_kept))
+        return ExplorerError("copy.attributes", path=shown, names=names)
     if told.operation or told.error:
-        if told.flags & Flag.OF_IMAGE:
+        if of_image:
             return kernel_error(told.error, told.operation or Operation.READ, path)
         if told.operation == HostOperation.READ:
             # A file that the image is stored in.
@@ -289,9 +295,6 @@ def _error(told: native.Outcome, path: bytes) -> ExplorerError | None:
         if told.operation == HostOperation.STOPPED:
             return ExplorerError("copy.stopped", path=shown)
         return ExportError("export.target", path=shown, reason=os.strerror(-told.error))
-    if told.not_kept:
-        names = ", ".join(map(show_name, told.not_kept))
-        return ExplorerError("copy.attributes", path=shown, names=names)
     if told.flags & Flag.STREAM_LOST:
         return ExplorerError("copy.streams", path=shown)
     if told.flags & Flag.LINK_LOST:

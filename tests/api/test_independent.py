@@ -25,6 +25,7 @@ import pytest
 
 from explorer.api.source import Source
 from explorer.core.entries import FileType
+from explorer.core.errors import VolumeError
 from tests import makers
 from tests.trees import ROOT as IS_ROOT
 from tests.trees import assert_same, find_tool, host_facts, make_tree, run_tool, sha256, without
@@ -402,13 +403,18 @@ def test_tar_of_the_host_s_mount(
 ENTRIES_MOST = 5000
 """More of them are of no other kinds, and take long."""
 
+CHECK_SECONDS = 10.0
+"""Some of them hang checkers, too."""
+
 
 def is_clean(image: Path, *command: str) -> bool:
-    """Whether the file system's own checker finds nothing, not even what it does not count."""
-    done = subprocess.run(
-        [find_tool(command[0]), *command[1:], image], capture_output=True, check=False, timeout=60
-    )
-    return done.returncode == 0 and b"? no" not in done.stdout
+    """Whether the file system's own checker finds nothing."""
+    argv = [find_tool(command[0]), *command[1:], str(image)]
+    try:
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=CHECK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def of_real(facts: Mapping[bytes, Facts]) -> dict[bytes, tuple[int, int, str]]:
@@ -431,23 +437,46 @@ def compare_real(
     for number, real in enumerate(images):
         image = folder / f"image{number}"
         real.unpack(image)
-        if image.stat().st_size < 1 << 30 and is_clean(image, *check):
+        if is_clean(image, *check):
             try:
                 theirs = of_real(reader(image, folder / f"theirs{number}"))
             except AssertionError:
                 # It refuses some that its checker takes; what it gave until then is no measure.
                 theirs = {}
             if 0 < len(theirs) < ENTRIES_MOST:
-                before = sha256(image)
-                ours = of_real(copy(image, folder / f"ours{number}", "stored"))
-                assert ours == theirs, real.name
-                assert sha256(image) == before
-                compared += 1
-                entries += len(theirs)
+                same = compare_one(image, folder / f"ours{number}", theirs, real.name)
+                entries += same
+                compared += bool(same)
         image.unlink()
         for place in ("ours", "theirs"):
             shutil.rmtree(folder / f"{place}{number}", ignore_errors=True)
     return compared, entries
+
+
+def compare_one(
+    image: Path, to: Path, theirs: Mapping[bytes, tuple[int, int, str]], name: str
+) -> int:
+    """Hold a copy to what another reader gave; returns how many entries are the same.
+
+    None are where the kernel refuses the volume. Attributes that the checker lets pass may be too
+    bad for the kernel: that has to be told.
+    """
+    before = sha256(image)
+    to.mkdir()
+    with Source(image, view="stored") as source:
+        volume = source.volume()
+        try:
+            volume.mount()
+        except VolumeError:
+            return 0
+        copied = volume.copy(["/"], to, special=True)
+    assert copied.lost is None, name
+    told = {failure.path[1:] for failure in copied.failures if not failure.damaged}
+    ours = of_real(without(host_facts(to), b""))
+    wanted = {path: one for path, one in theirs.items() if path not in told}
+    assert ours == wanted, name
+    assert sha256(image) == before
+    return len(wanted)
 
 
 def real(*folders: str) -> list[RealImage]:
@@ -469,7 +498,9 @@ def test_real_ext_images(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_real_btrfs_images(tmp_path: Path) -> None:
-    images = [one for one in real("btrfs-progs", "blkid") if "btrfs" in one.name]
+    # Old and new forms of references, compression, and what other tools have left.
+    some = re.compile("btrfs-progs/0(20|22|25|40|55|60)-|blkid/btrfs")
+    images = [one for one in real("btrfs-progs", "blkid") if some.match(one.name)]
     check = ("btrfs", "check", "--readonly")
     compared, entries = compare_real(images, check, restore, tmp_path)
     print(f"{compared} images with {entries} entries")
