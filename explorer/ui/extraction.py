@@ -18,6 +18,7 @@ from explorer.host.processes import may_keep_owners
 from explorer.models.location import join_path
 from explorer.ui.dragout.folder import TemporaryFolder
 from explorer.ui.dragout.mime import EntriesMimeData
+from explorer.ui.questions import ask_conflict
 from explorer.wire.messages import Pack
 from explorer.wire.writing import Write
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from explorer.models.location import Location
     from explorer.ui.jobs import JobPanel
+    from explorer.wire.writing import Conflict
 
 LISTED_NAMES = 10
 """Names that a question shows; of more there is only the number."""
@@ -53,8 +55,11 @@ class Extraction(QObject):
         self._window = window
         self._temporary = TemporaryFolder()
 
-    def begin(self, selection: Selection, folder: Path, *, replace: bool = False) -> CopyJob:
-        """Begins to copy entries into a folder of the host."""
+    def begin(self, selection: Selection, folder: Path, *, conflicts: str = "skip") -> CopyJob:
+        """Begins to copy entries into a folder of the host.
+
+        ``conflicts`` is what becomes of files that exist there: ``skip``, ``overwrite`` or ``ask``.
+        """
         there, names = selection.folder, selection.names
         assert there.volume is not None
         paths = tuple(join_path(there.path, name) for name in names)
@@ -72,11 +77,12 @@ class Extraction(QObject):
         write = Write(
             sink="folder",
             destination=bytes(folder),
-            conflicts="overwrite" if replace else "skip",
+            conflicts=conflicts,
             owner=may_keep_owners(),
             expected=selection.total or 0,
         )
         job = CopyJob(there.session, pack, write, selection.total)
+        job.asked.connect(lambda conflict: self._ask(job, conflict))
         what = (
             show_name(names[0])
             if len(names) == 1
@@ -124,12 +130,23 @@ class Extraction(QObject):
         keep = box.addButton(
             translate("Extraction", "Keep those"), QMessageBox.ButtonRole.AcceptRole
         )
+        each = box.addButton(translate("Extraction", "Ask me"), QMessageBox.ButtonRole.ActionRole)
         box.addButton(QMessageBox.StandardButton.Cancel)
         box.setDefaultButton(keep)
         box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        replace.clicked.connect(lambda: self.begin(selection, folder, replace=True))
+        replace.clicked.connect(lambda: self.begin(selection, folder, conflicts="overwrite"))
         keep.clicked.connect(lambda: self.begin(selection, folder))
+        each.clicked.connect(lambda: self.begin(selection, folder, conflicts="ask"))
         box.open()
+
+    def _ask(self, job: CopyJob, conflict: Conflict) -> None:
+        box = ask_conflict(
+            self._window,
+            conflict,
+            lambda decision, for_all: job.decide(conflict, decision, for_all=for_all),
+        )
+        # Nobody waits for an answer any more.
+        job.finished.connect(box.close)
 
     def mime_data(self, selection: Selection) -> EntriesMimeData:
         """The entries as files for other programs; extracted when one takes them."""

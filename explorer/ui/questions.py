@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: LKL Explorer contributors
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What only the user can answer: passphrases, and which files an image may name.
+"""What only the user can answer: passphrases, which files an image may name, what to replace.
 
 The questions do not block: each calls back when it is answered, and not at all when it is not.
 """
@@ -11,16 +11,21 @@ import os
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QCoreApplication, Qt
-from PySide6.QtWidgets import QInputDialog, QLineEdit, QMessageBox
+from PySide6.QtWidgets import QAbstractButton, QCheckBox, QInputDialog, QLineEdit, QMessageBox
 
 from explorer.core.messages import describe
+from explorer.core.names import show_name
+from explorer.core.times import short_time
+from explorer.models.texts import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from PySide6.QtWidgets import QWidget
 
+    from explorer.core.entries import Entry
     from explorer.core.errors import ExplorerError
+    from explorer.wire.writing import Conflict
 
 NEEDS_PASSPHRASE = frozenset(
     {
@@ -76,3 +81,44 @@ def ask_consent(
     box.finished.connect(answer)
     box.open()
     return box
+
+
+def ask_conflict(
+    window: QWidget, conflict: Conflict, take: Callable[[str, bool], None]
+) -> QMessageBox:
+    """Ask what becomes of a file that exists: ``take`` gets the decision, and whether for all.
+
+    A box that is closed leaves that one file as it is.
+    """
+    translate = QCoreApplication.translate
+    box = QMessageBox(window)
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    box.setIcon(QMessageBox.Icon.Question)
+    box.setWindowTitle(translate("Questions", "Replace?"))
+    box.setTextFormat(Qt.TextFormat.PlainText)
+    text = translate("Questions", "%1 exists already.")
+    box.setText(text.replace("%1", show_name(conflict.path[1:])))
+    there = translate("Questions", "There: %1").replace("%1", _sketch(conflict.existing))
+    new = translate("Questions", "In the image: %1").replace("%1", _sketch(conflict.new))
+    box.setInformativeText(f"{there}\n{new}")
+    for_all = QCheckBox(translate("Questions", "The same for all that follow"))
+    box.setCheckBox(for_all)
+    roles = QMessageBox.ButtonRole
+    decisions: dict[QAbstractButton | None, str] = {
+        box.addButton(translate("Questions", "Replace"), roles.DestructiveRole): "overwrite",
+        box.addButton(translate("Questions", "Replace if newer"), roles.AcceptRole): "newer",
+        box.addButton(translate("Questions", "Keep both"), roles.AcceptRole): "rename",
+    }
+    skip = box.addButton(translate("Questions", "Leave out"), roles.RejectRole)
+    box.setDefaultButton(skip)
+    box.setEscapeButton(skip)
+    box.finished.connect(
+        lambda: take(decisions.get(box.clickedButton(), "skip"), for_all.isChecked())
+    )
+    box.open()
+    return box
+
+
+def _sketch(entry: Entry) -> str:
+    size = size_text(entry.size)
+    return size if entry.modify_ns is None else f"{size}, {short_time(entry.modify_ns)}"

@@ -327,6 +327,33 @@ def test_replacing_is_asked_first(
     assert (tmp_path / "folder" / "large.bin").read_bytes() == large_bytes()
 
 
+@pytest.mark.parametrize(
+    ("choice", "text"), [("Replace", TEXT), ("Leave out", "mine"), ("Keep both", "mine")]
+)
+def test_each_file_that_exists_can_be_asked_about(
+    open_window: OpenWindow, qtbot: QtBot, ext4_image: Path, tmp_path: Path, choice: str, text: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("readme.txt", "latin.txt"):
+        (out / name).write_text("mine")
+    window = open_window(ext4_image)
+    select(window, b"readme.txt", b"latin.txt")
+    job = window.extraction.begin(selection(window), out, conflicts="ask")
+    qtbot.waitUntil(lambda: bool(window.findChildren(QMessageBox)), timeout=WAIT_MS)
+    (box,) = window.findChildren(QMessageBox)
+    assert "There: 4 bytes" in box.informativeText()
+    box.checkBox().setChecked(True)
+    (button,) = [button for button in box.buttons() if button.text() == choice]
+    QTest.mouseClick(button, LEFT)
+    qtbot.waitUntil(lambda: job.ended, timeout=WAIT_MS)
+    assert job.error is None
+    assert (out / "readme.txt").read_text() == text
+    kept = (out / "latin.txt").read_bytes() == b"mine"
+    assert kept == (choice != "Replace")
+    assert len(list(out.iterdir())) == (4 if choice == "Keep both" else 2)
+
+
 def test_a_job_can_be_cancelled(
     open_window: OpenWindow, qtbot: QtBot, crowd_image: Path, tmp_path: Path
 ) -> None:
