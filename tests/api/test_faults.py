@@ -216,7 +216,7 @@ class Job:
         if self.copied is not None:
             self._check_accounts(self.copied)
             # Nothing can be removed from what is read-only.
-            frozen = os.statvfs(self.to).f_flag & os.ST_RDONLY if self.to.exists() else 0
+            frozen = self.lost is not None and "Read-only" in describe(self.lost)
             assert frozen or not parts_below(self.to)
 
     def _stop_amid(self, entries: int, disturb: Callable[[], object]) -> None:
