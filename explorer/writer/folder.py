@@ -7,6 +7,7 @@ See :mod:`explorer.native.folder` for what it promises.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from pathlib import Path
@@ -147,7 +148,8 @@ class FolderCopy:
         path = show_name(self._job.destination or b"")
         if why == Ended.WHOLE:
             return None
-        if why == Ended.FULL:
+        # The journal may be what finds no room.
+        if why == Ended.FULL or number in (-errno.ENOSPC, -errno.EDQUOT):
             return ExportError("export.full", path=path)
         if why in (Ended.LOST, Ended.JOURNAL):
             return ExportError("export.target", path=path, reason=os.strerror(-number))
