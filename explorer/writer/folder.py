@@ -149,7 +149,9 @@ class FolderCopy:
         if why == Ended.WHOLE:
             return None
         # The journal may be what finds no room.
-        if why == Ended.FULL or number in (-errno.ENOSPC, -errno.EDQUOT):
+        if why == Ended.JOURNAL and -number in (errno.ENOSPC, errno.EDQUOT):
+            why = Ended.FULL
+        if why == Ended.FULL:
             return ExportError("export.full", path=path)
         if why in (Ended.LOST, Ended.JOURNAL):
             return ExportError("export.target", path=path, reason=os.strerror(-number))
