@@ -127,6 +127,9 @@ TEXTS: dict[str, str] = {
     "copy.pieces": "{path}: has more holes than an archive can tell of",
     "export.target": "{path}: cannot be written: {reason}",
     "export.pipe-closed": "{path}: nobody reads what is written any more",
+    "export.writer-lost": (
+        "the process that wrote the copy ended ({exit}); a copy to a folder can be resumed"
+    ),
     "export.full": "{path}: there is no room left",
     "export.exists": "{path}: exists already",
     "export.not-a-folder": "{path}: not a folder; several things can only be copied into a folder",

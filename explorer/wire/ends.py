@@ -11,7 +11,7 @@ import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from explorer.core.errors import EngineLost
+from explorer.core.errors import EngineLost, ExportError
 from explorer.core.exits import (
     EXIT_ABUSE,
     EXIT_HANGS,
@@ -74,7 +74,12 @@ def copy_loss(sending: ExplorerError | None, writing: ExplorerError) -> Explorer
 
     When one of them ends so does the other, so the one that was not just cancelled tells why.
     """
-    return writing if sending is None or sending.code in CANCELLED else sending
+    if sending is not None and sending.code not in CANCELLED:
+        return sending
+    if isinstance(writing, EngineLost):
+        # What is told of engines is not true of a writer: nothing of the image is at fault.
+        return ExportError("export.writer-lost", exit=str(writing.params["exit"]))
+    return writing
 
 
 def last_lines(log: bytes | bytearray) -> list[str]:

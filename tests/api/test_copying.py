@@ -19,7 +19,7 @@ import pytest
 
 from explorer.api.copying import Copied, Failure, copy
 from explorer.api.source import Source
-from explorer.core.errors import EngineLost, ExplorerError
+from explorer.core.errors import EngineLost, ExplorerError, ExportError
 from explorer.wire.messages import Counters, Pack
 from explorer.wire.writing import Write
 from tests.engine.fixtures import CROWD
@@ -393,9 +393,9 @@ def test_a_killed_writer_ends_the_copy_and_the_engine_goes_on(
         for writer in set(children(os.getpid())) - before:
             os.kill(writer, signal.SIGKILL)
 
-    with pytest.raises(EngineLost) as caught:
+    with pytest.raises(ExportError) as caught:
         copy(source, WHOLE, write(tmp_path), progress=kill)
-    assert caught.value.code == "engine.killed"
+    assert caught.value.code == "export.writer-lost"
     shutil.rmtree(tmp_path)
     tmp_path.mkdir()
     assert copy(source, WHOLE, write(tmp_path)).whole
