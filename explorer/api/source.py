@@ -413,12 +413,9 @@ class Volume:
         pack = Pack(
             volume=self.facts.number,
             paths=tuple(map(encode_path, paths)),
-            name=None,
-            contents=False,
             follow=follow,
             every_link=write.sink == "zip",
             holes=holes,
-            extents=True,
             plan=write.plan,
         )
         return copy(self.source, pack, write, ask=ask, progress=progress, failed=failed)

@@ -280,8 +280,6 @@ def _pack(
         follow=arguments.symlinks == "follow",
         every_link=every_link,
         holes=arguments.holes,
-        extents=True,
-        plan=False,
     )
 
 

@@ -63,17 +63,7 @@ class Extraction(QObject):
         there, names = selection.folder, selection.names
         assert there.volume is not None
         paths = tuple(join_path(there.path, name) for name in names)
-        pack = Pack(
-            volume=there.volume,
-            paths=paths,
-            name=None,
-            contents=False,
-            follow=False,
-            every_link=False,
-            holes=False,
-            extents=True,
-            plan=False,
-        )
+        pack = Pack(there.volume, paths)
         write = Write(
             sink="folder",
             destination=bytes(folder),

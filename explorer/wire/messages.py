@@ -213,19 +213,19 @@ class Pack:
     volume: VolumeNumber
     paths: Annotated[tuple[Path, ...], AtMost(PATHS_LIMIT)]
     """The root stands for all that is in it."""
-    name: Name | None
+    name: Name | None = None
     """What the only path's entry is called at the destination; None for its own name."""
-    contents: bool
+    contents: bool = False
     """Whether folders give what is in them, instead of themselves."""
-    follow: bool
+    follow: bool = False
     """Whether links give the file that they lead to, inside the volume."""
-    every_link: bool
+    every_link: bool = False
     """Whether each hard link comes with its content, as for a destination that knows none."""
-    holes: bool
+    holes: bool = False
     """Whether what cannot be read of a file becomes a marked hole, instead of failing the file."""
-    extents: bool
+    extents: bool = True
     """Whether ranges of the image's own files may be sent in place of the bytes in them."""
-    plan: bool
+    plan: bool = False
     """Whether only to tell what would be sent."""
 
     def check(self) -> None:
